@@ -9,6 +9,7 @@ Source: arXiv 2406.15786 (What Matters in Transformers?), section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArgumentError
@@ -20,8 +21,6 @@ from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite
 
 if TYPE_CHECKING:
     import torch
-
-    from lm_eval_ext.pruning.layers import Output
 
 
 def lowest_blocks(context: PruningContext, remove: Sequence[int], kinds: Sequence[str]) -> Removals:
@@ -67,13 +66,21 @@ def influence(context: PruningContext, kinds: Sequence[str]) -> dict[Block, floa
 
         def seen(layer: int, before: torch.Tensor, after: torch.Tensor) -> None:
             run = runs.pop(layer, None)  # none if the layer was skipped
-            without = _Without(before, run) if run is not None else lambda _: before
+
+            @cache  # the same parts may be asked for twice
+            def without(some: tuple[torch.nn.Module, ...]) -> torch.Tensor:
+                if run is None:
+                    return before
+                with silent(some):
+                    output = hidden_states(run())
+                return by_token(output, before.shape[:2]).to(before.device)
+
             for block in (one for one in blocks if one.layer == layer):
                 if block.kind == ATTENTION:
-                    others = [part for part in parts(context.layers[layer]) if part is not blocks[block]]
-                    similar = cosines(before, without(others))
+                    others = (part for part in parts(context.layers[layer]) if part is not blocks[block])
+                    similar = cosines(before, without(tuple(others)))
                 else:
-                    similar = cosines(without([blocks[block]]), after)
+                    similar = cosines(without((blocks[block],)), after)
                 sums[block] += float((similar * mask.to(similar.device)).double().sum())
 
         return seen
@@ -81,23 +88,6 @@ def influence(context: PruningContext, kinds: Sequence[str]) -> dict[Block, floa
     with reruns(context.layers) as runs:
         visit_layers(context.model, context.batches(), of_batch)
     return {block: 1 - total / tokens for block, total in sums.items()}
-
-
-class _Without:
-    """The output of a layer while parts of it return zeros, computed once for the same parts."""
-
-    def __init__(self, before: torch.Tensor, run: Callable[[], Output]) -> None:
-        self._before = before
-        self._run = run
-        self._outputs: dict[tuple[torch.nn.Module, ...], torch.Tensor] = {}
-
-    def __call__(self, some: Sequence[torch.nn.Module]) -> torch.Tensor:
-        key = tuple(some)
-        if key not in self._outputs:
-            with silent(some):
-                output = hidden_states(self._run())
-            self._outputs[key] = by_token(output, self._before.shape[:2]).to(self._before.device)
-        return self._outputs[key]
 
 
 def _lowest(kinds: Sequence[str]) -> Callable[[PruningContext, Sequence[int]], Removals]:

@@ -18,7 +18,6 @@ from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.removal import Removal
 from lm_eval_ext.pruning.methods.weights import (
     Allocation,
-    Key,
     Matrix,
     Pruned,
     SparseRemovals,
@@ -51,40 +50,23 @@ def sparsegpt(
 
 
 def _pruned(context: PruningContext, amount: Amount, shares: Sequence[float], dampening: float, block: int) -> Sparsity:
-    products: dict[int, torch.Tensor] = {}  # X'X, by the matrix
-    factors: dict[int, torch.Tensor] = {}
-
-    def prepare(matrices: dict[Key, Matrix]) -> None:
-        products.clear()
-        factors.clear()
-        for matrix in matrices.values():
-            matrix.inputs.append(adding(matrix))
-
-    def adding(matrix: Matrix):  # type: ignore[no-untyped-def]  # a function of the inputs
-        def add(states: torch.Tensor) -> None:
-            product = states.float().T @ states.float()
-            products[id(matrix)] = products[id(matrix)] + product if id(matrix) in products else product
-
-        return add
-
     def prune(part: StoredMatrix, matrix: Matrix, share: float) -> Pruned:
-        if id(matrix) not in factors:
-            factors[id(matrix)] = upper_factor(products.get(id(matrix)), matrix, dampening)
+        if matrix.factor is None:
+            matrix.factor = upper_factor(matrix, dampening)
         weight = part.read()
         amount.check_width(weight.shape[1])
-        changed = without(weight, factors[id(matrix)], amount, share, block).to(weight.dtype)
+        changed = without(weight, matrix.factor, amount, share, block).to(weight.dtype)
         return Pruned(changed, changed == 0, base=weight)
 
-    visits = visited(context, prepare)
+    visits = visited(context, products=True)
     return pruned_by(context, prune, {"criterion": "sparsegpt"}, amount, shares, (), visits, keep=True)
 
 
-def upper_factor(product: torch.Tensor | None, matrix: Matrix, dampening: float) -> torch.Tensor:
+def upper_factor(matrix: Matrix, dampening: float) -> torch.Tensor:
     """U, float32, of shape (in, in).
 
     Args:
-        product: X'X; None if the matrix was multiplied with nothing, as an expert that was never chosen.
-        matrix: the matrix.
+        matrix: the matrix; without products it was multiplied with nothing, as an expert that was never chosen.
         dampening: share of the mean of the diagonal that is added to it.
 
     Raises:
@@ -92,8 +74,8 @@ def upper_factor(product: torch.Tensor | None, matrix: Matrix, dampening: float)
     """
     import torch
 
-    width = matrix.weight.shape[1]
-    damped = torch.eye(width, device=matrix.weight.device) if product is None else product.clone()
+    width, products = matrix.weight.shape[1], matrix.products
+    damped = torch.eye(width, device=matrix.weight.device) if products is None else products.clone()
     diagonal = damped.diagonal()
     diagonal[diagonal == 0] = 1  # a column that is never used
     diagonal += dampening * diagonal.mean()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tqdm import tqdm
@@ -137,20 +137,23 @@ class Matrix:
     Attributes:
         weight: of shape (out, in); a view, so that changing it changes the model.
         squares: sums of squares of the inputs over all tokens, float64, of shape (in,); None before the first.
-        inputs: called with each input, of shape (tokens, in).
+        products: X'X of all inputs, float32, of shape (in, in), where it is asked for.
+        factor: what `sparsegpt` makes of it.
     """
 
     weight: torch.Tensor
     squares: torch.Tensor | None = None
-    inputs: list[Callable[[torch.Tensor], None]] = field(default_factory=list)
+    products: torch.Tensor | None = None
+    factor: torch.Tensor | None = None
 
-    def add(self, states: torch.Tensor) -> None:
+    def add(self, states: torch.Tensor, *, products: bool) -> None:
         """Take an input into account, of any shape that ends with (in,)."""
         flat = states.detach().reshape(-1, states.shape[-1])
         total = flat.double().square().sum(0)
         self.squares = total if self.squares is None else self.squares + total
-        for seen in self.inputs:
-            seen(flat)
+        if products:
+            product = flat.float().T @ flat.float()
+            self.products = product if self.products is None else self.products + product
 
     def norms(self) -> torch.Tensor:
         """||X_j||_2, float32, of shape (in,); ones if it was multiplied with nothing, as an expert never chosen."""
@@ -197,7 +200,7 @@ def matrices_of(context: PruningContext, layer: int) -> dict[Key, Matrix]:
     return found
 
 
-def _watching(matrices: Mapping[Key, Matrix]) -> TorchFunctionMode:
+def _watching(matrices: Mapping[Key, Matrix], *, products: bool) -> TorchFunctionMode:
     """Show each matrix what it is multiplied with by `torch.nn.functional.linear`."""
     import torch
     from torch.overrides import TorchFunctionMode
@@ -211,7 +214,7 @@ def _watching(matrices: Mapping[Key, Matrix]) -> TorchFunctionMode:
                 states, weight = named["input"], named["weight"]
                 matrix = places.get(weight.data_ptr())
                 if matrix is not None and matrix.weight.shape == weight.shape:
-                    matrix.add(states)
+                    matrix.add(states, products=products)
             return func(*args, **(kwargs or {}))
 
     return Watch()
@@ -252,7 +255,7 @@ def _one_expert_at_a_time(context: PruningContext) -> Iterator[None]:
 
 
 def visited(
-    context: PruningContext, prepare: Callable[[dict[Key, Matrix]], None] | None = None, *, reads: bool = True
+    context: PruningContext, *, reads: bool = True, products: bool = False
 ) -> Iterator[tuple[int, dict[Key, Matrix]]]:
     """The matrices of each layer with what they are multiplied with, one layer after the other.
 
@@ -260,8 +263,8 @@ def visited(
 
     Args:
         context: the base model and its calibration texts.
-        prepare: called with the matrices of a layer before the texts are run.
         reads: whether the texts are run at all.
+        products: whether to sum products of the inputs, too.
 
     Raises:
         ArchitectureError: it is not known what a matrix is multiplied with.
@@ -270,9 +273,7 @@ def visited(
         for layer in tqdm(range(context.depth), desc="Weights of layers"):
             matrices = matrices_of(context, layer)
             if reads:
-                if prepare:
-                    prepare(matrices)
-                with _watching(matrices):
+                with _watching(matrices, products=products):
                     _run_through(context, layer)
                 seen = {name for (name, _), one in matrices.items() if one.squares is not None}
                 if unseen := {name for name, _ in matrices} - seen:
