@@ -187,33 +187,28 @@ class _Row:
     out: list[int] = field(default_factory=list)
 
 
+@dataclass(eq=False)
 class HFEngine:
     """Continuous batching over one causal language model.
 
-    Args:
+    Attributes:
         model: any causal model whose layers all cache keys and values.
         batch_size: most rows decoded at once.
         decode: ids to text, for stop strings.
         on_tokens: called after each step with the number of tokens it decoded.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        batch_size: int,
-        decode: Callable[[Sequence[int]], str],
-        on_tokens: Callable[[int], None] = lambda tokens: None,
-    ) -> None:
-        self.model = model
-        self.batch_size = batch_size
-        self.decode = decode
-        self.on_tokens = on_tokens
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter hides the signature
-        parameters = inspect.signature(inner.forward).parameters
+    model: PreTrainedModel
+    batch_size: int
+    decode: Callable[[Sequence[int]], str]
+    on_tokens: Callable[[int], None] = lambda tokens: None
+
+    def __post_init__(self) -> None:
+        inner, parameters = _forward_of(self.model)
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._first_position = first_position(inner)
-        self._depth = model.config.get_text_config().num_hidden_layers
+        self._depth = self.model.config.get_text_config().num_hidden_layers
         self._used = getattr(inner, "cache_slots", None)  # of a model some of whose attention is left out
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
@@ -461,32 +456,28 @@ def _caches_keys_and_values(model: PreTrainedModel) -> bool:
     return bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
 
 
+@dataclass(eq=False)
 class SingleRowEngine:
     """One job after another, each from its prompt, in the model's own cache.
 
-    Args:
+    Attributes:
         model: any causal language model of transformers.
         decode: ids to text, for stop strings.
         on_tokens: called after each step with the number of tokens it decoded.
     """
 
-    batch_size = 1
+    model: PreTrainedModel
+    decode: Callable[[Sequence[int]], str]
+    on_tokens: Callable[[int], None] = lambda tokens: None
+    batch_size: int = field(default=1, init=False)
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        decode: Callable[[Sequence[int]], str],
-        on_tokens: Callable[[int], None] = lambda tokens: None,
-    ) -> None:
-        self.model = model
-        self.decode = decode
-        self.on_tokens = on_tokens
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter hides the signature
-        known = [name for name in ("cache", "past_key_values", "cache_params", "state") if name in _parameters(inner)]
+    def __post_init__(self) -> None:
+        inner, parameters = _forward_of(self.model)
+        known = [name for name in ("cache", "past_key_values", "cache_params", "state") if name in parameters]
         if not known:
             raise ArchitectureError(f"the {inner.config.model_type} model has no cache to generate with")
         self._cache_name = known[0]
-        self._takes_positions = "position_ids" in _parameters(inner)
+        self._takes_positions = "position_ids" in parameters
         self._first_position = first_position(inner)
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
@@ -526,8 +517,10 @@ def first_position(model: PreTrainedModel) -> int:
     return 0 if padding is None else int(padding) + 1
 
 
-def _parameters(model: PreTrainedModel) -> Sequence[str]:
-    return list(inspect.signature(model.forward).parameters)
+def _forward_of(model: PreTrainedModel) -> tuple[PreTrainedModel, Sequence[str]]:
+    """A model without its adapter, which hides the signature, and the parameters that it takes."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner, list(inspect.signature(inner.forward).parameters)
 
 
 def without_gradients(model: PreTrainedModel) -> AbstractContextManager[object]:

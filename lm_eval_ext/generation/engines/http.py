@@ -89,21 +89,19 @@ class ConnectionOptions:
     ca_file: str | None = None
 
 
+@dataclass(eq=False)
 class ServerClient:
     """An HTTP client for one server; to be used in one event loop.
 
-    Args:
+    Attributes:
         root: the server's address without a path, such as `http://localhost:8000`.
         options: how to connect.
-
-    Attributes:
         connections: number of connections made so far; a server that was started again needs new ones.
     """
 
-    def __init__(self, root: str, options: ConnectionOptions) -> None:
-        self.root = root
-        self.options = options
-        self.connections = 0
+    root: str
+    options: ConnectionOptions
+    connections: int = field(default=0, init=False)
 
     async def open(self) -> None:
         """Prepare for requests."""
@@ -213,20 +211,19 @@ class ServerClient:
         return sorted({self.options.key, *words} - {""}, key=len, reverse=True)
 
 
+@dataclass(eq=False)
 class PatientClient(ServerClient):
     """A client that tries a failed request again, each alone: one failure among many costs nothing that went well.
 
-    Args:
+    Attributes:
         root, options: as of `ServerClient`.
         retries: how often a request is tried again; less often if the server cannot be reached and has never replied.
         wait: seconds before a try, by how often the request has failed.
     """
 
-    def __init__(self, root: str, options: ConnectionOptions, retries: int, wait: Callable[[int], float]) -> None:
-        super().__init__(root, options)
-        self._retries = retries
-        self._wait = wait
-        self._has_replied = False
+    retries: int
+    wait: Callable[[int], float]
+    _has_replied: bool = field(default=False, init=False)
 
     async def _request(self, method: str, route: str, body: object) -> object:
         for tries in count(1):
@@ -235,10 +232,10 @@ class PatientClient(ServerClient):
                 break
             except RetryableError as error:
                 unknown = isinstance(error, UnreachableError) and not self._has_replied
-                if tries > (min(_SOON, self._retries) if unknown else self._retries):
+                if tries > (min(_SOON, self.retries) if unknown else self.retries):
                     raise
                 logger.info("%s; trying again", error)
-                await asyncio.sleep(max(error.wait, self._wait(tries)))
+                await asyncio.sleep(max(error.wait, self.wait(tries)))
         self._has_replied = True
         return content
 

@@ -305,27 +305,21 @@ def _jobs(seat: _Seat, numbers: Sequence[int]) -> list[Numbered]:
     return [(number, replace(seat.tasks[number].item, tag=None)) for number in numbers]
 
 
+@dataclass(eq=False)
 class RayEngine:
     """Decodes on the replicas of a fleet.
 
-    Args:
+    Attributes:
         fleet: the replicas; it stays open after a run that ends well.
         tokens: most tokens in one text.
         on_tokens: called with the number of tokens that a replica has decoded.
         on_replicas: called with the number of replicas that are up and of those asked for, when one changes.
     """
 
-    def __init__(
-        self,
-        fleet: RayFleet,
-        tokens: int,
-        on_tokens: Callable[[int], None] = lambda tokens: None,
-        on_replicas: Callable[[int, int], None] = lambda up, asked: None,
-    ) -> None:
-        self.fleet = fleet
-        self.tokens = tokens
-        self.on_tokens = on_tokens
-        self.on_replicas = on_replicas
+    fleet: RayFleet
+    tokens: int
+    on_tokens: Callable[[int], None] = lambda tokens: None
+    on_replicas: Callable[[int, int], None] = lambda up, asked: None
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
         """Decode every job and its follow-ups; a follow-up goes to the replica that holds its trace.

@@ -354,10 +354,11 @@ class ServerFleet:
             )
 
 
+@dataclass(eq=False)
 class ServerEngine:
     """Decodes on one or several servers of the same model.
 
-    Args:
+    Attributes:
         servers: at least one.
         options: how to connect.
         limits: how much to ask of them.
@@ -365,19 +366,11 @@ class ServerEngine:
         on_servers: called with the number of servers that answer and of all, when one changes.
     """
 
-    def __init__(
-        self,
-        servers: Sequence[Server],
-        options: ConnectionOptions,
-        limits: Limits,
-        on_tokens: Callable[[int], None] = lambda tokens: None,
-        on_servers: Callable[[int, int], None] = lambda up, asked: None,
-    ) -> None:
-        self.servers = servers
-        self.options = options
-        self.limits = limits
-        self.on_tokens = on_tokens
-        self.on_servers = on_servers
+    servers: Sequence[Server]
+    options: ConnectionOptions
+    limits: Limits
+    on_tokens: Callable[[int], None] = lambda tokens: None
+    on_servers: Callable[[int, int], None] = lambda up, asked: None
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
         """Decode every job and its follow-ups; a follow-up goes to the server that holds its trace.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 _Running = tuple[Job, list[int]]  # a job, and the tokens decoded so far
 
 
+@dataclass(eq=False)
 class VLLMEngine:
     """Runs one vLLM engine step by step; when a job ends is decided here, by the same rules as for every engine.
 
     vLLM's prefix cache keeps prompts and traces, so an answer does not have to prefill its trace again.
 
-    Args:
+    Attributes:
         llm: a `vllm.LLM`.
         decode: ids to text, for stop strings.
         on_tokens: called after each step with the number of tokens it decoded.
@@ -29,20 +31,15 @@ class VLLMEngine:
         reproducible: whether each request has a seed of its own. Without seeds, vLLM samples all rows at once.
     """
 
-    def __init__(
-        self,
-        llm: LLM,
-        decode: Callable[[Sequence[int]], str],
-        on_tokens: Callable[[int], None] = lambda tokens: None,
-        lora: LoRARequest | None = None,
-        reproducible: bool = True,
-    ) -> None:
-        self.engine = llm.llm_engine
+    llm: LLM
+    decode: Callable[[Sequence[int]], str]
+    on_tokens: Callable[[int], None] = lambda tokens: None
+    lora: LoRARequest | None = None
+    reproducible: bool = True
+
+    def __post_init__(self) -> None:
+        self.engine = self.llm.llm_engine
         self.batch_size = int(self.engine.vllm_config.scheduler_config.max_num_seqs)
-        self.decode = decode
-        self.on_tokens = on_tokens
-        self.lora = lora
-        self.reproducible = reproducible
         self._numbers = count()
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp, poll: Poll = no_more) -> None:
