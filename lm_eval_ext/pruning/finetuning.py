@@ -25,7 +25,7 @@ from lm_eval_ext.wording import scaled
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+    from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainerCallback
 
 
 logger = logging.getLogger("lm_eval.tts")
@@ -48,15 +48,38 @@ def trainer_of(
         save_steps: number of steps between two of them.
         left_out: blocks that are not trained.
     """
-    from transformers import PrinterCallback, Trainer
+    import torch
+    from transformers import PrinterCallback, Trainer, TrainingArguments
 
-    made: Trainer = Trainer(
-        model=_model(pruned, settings, left_out),
-        args=_arguments(settings, accumulation, settings.total_steps(len(rows)), unfinished, save_steps),
-        train_dataset=list(rows),
-        data_collator=_batch,
-        callbacks=[progress(logger)],
+    steps = settings.total_steps(len(rows))
+    arguments = TrainingArguments(
+        output_dir=str(unfinished),
+        per_device_train_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=accumulation,
+        max_steps=steps,
+        learning_rate=settings.rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup * steps),
+        weight_decay=settings.weight_decay,
+        seed=settings.seed,
+        bf16=settings.precision == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        save_steps=save_steps,
+        save_total_limit=1,
+        logging_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
     )
+    assert (
+        arguments.device is not None
+    )  # counts the GPUs; in one process, transformers would multiply the batch by them
+    arguments._n_gpu = 1
+    made: Trainer = Trainer(
+        model=_model(pruned, settings, left_out), args=arguments, train_dataset=list(rows), data_collator=_batch,
+        callbacks=[progress(logger)],
+    )  # fmt: skip
     made.remove_callback(PrinterCallback)
     return made
 
@@ -85,37 +108,6 @@ def _model(pruned: Path, settings: Training, left_out: Blocks) -> PreTrainedMode
         )  # fmt: skip
         return get_peft_model(model, adapter)
     return model
-
-
-def _arguments(
-    settings: Training, accumulation: int, steps: int, unfinished: Path, save_steps: int
-) -> TrainingArguments:
-    import torch
-    from transformers import TrainingArguments
-
-    made = TrainingArguments(
-        output_dir=str(unfinished),
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=accumulation,
-        max_steps=steps,
-        learning_rate=settings.rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(settings.warmup * steps),
-        weight_decay=settings.weight_decay,
-        seed=settings.seed,
-        bf16=settings.precision == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        save_steps=save_steps,
-        save_total_limit=1,
-        logging_steps=1,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-    )
-    assert made.device is not None  # counts the GPUs; in one process, transformers would multiply the batch by them
-    made._n_gpu = 1
-    return made
 
 
 def _batch(rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
