@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -289,12 +289,19 @@ def packed_by_layer(name: str) -> tuple[int, str] | None:
     return None
 
 
-def block_of_tensor(name: str) -> tuple[int, str] | None:
-    """The layer and the kind of block (`attention` or `mlp`) that a checkpoint's tensor belongs to, if any."""
+class Block(NamedTuple):
+    """A block: its kind (`attention` or `mlp`), and the index of its layer."""
+
+    kind: str
+    layer: int
+
+
+def block_of_tensor(name: str) -> Block | None:
+    """The block that a checkpoint's tensor belongs to, if any."""
     place = within_layer(name)
     block = place[1].partition(".")[0] if place else ""
     kind = next((kind for kind, names in _table()["blocks"].items() if block in names), None)
-    return None if place is None or kind is None else (place[0], kind)
+    return None if place is None or kind is None else Block(kind, place[0])
 
 
 def is_block_output(name: str) -> bool:

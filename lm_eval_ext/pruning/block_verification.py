@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_ext.errors import ArchitectureError
-from lm_eval_ext.pruning.architecture import auto_class, text_config
+from lm_eval_ext.pruning.architecture import Block, auto_class, text_config
 from lm_eval_ext.pruning.blocks import (
     KINDS,
     MLP,
-    Block,
     Blocks,
     blocks_of,
     check_residual,

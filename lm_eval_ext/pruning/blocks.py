@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
-from lm_eval_ext.pruning.architecture import block_of_tensor, is_block_output, returns_scores, text_config
+from lm_eval_ext.pruning.architecture import Block, block_of_tensor, is_block_output, returns_scores, text_config
 from lm_eval_ext.pruning.layers import decoder_layers, hidden_states, hooked, visit_layers, with_states
 from lm_eval_ext.pruning.quantization import quantization_of
 
@@ -51,8 +51,11 @@ class Blocks(NamedTuple):
 
     def hold(self, name: str) -> bool:
         """Whether a tensor of a checkpoint belongs to one of the blocks."""
-        found = block_of_tensor(name)
-        return found is not None and found[0] in getattr(self, found[1])
+        return block_of_tensor(name) in self.each()
+
+    def each(self) -> list[Block]:
+        """All of them, those of attention first."""
+        return [Block(kind, layer) for kind, layers in zip(KINDS, self, strict=True) for layer in layers]
 
     def end_with(self, name: str) -> bool:
         """Whether a tensor is the last projection of one of the blocks."""
@@ -60,13 +63,6 @@ class Blocks(NamedTuple):
 
 
 NO_BLOCKS = Blocks()
-
-
-class Block(NamedTuple):
-    """A block: its kind, and the index of its layer."""
-
-    kind: str
-    layer: int
 
 
 def leave_out(config: PreTrainedConfig, blocks: Blocks) -> None:
@@ -89,12 +85,11 @@ def check_zeros(config: PreTrainedConfig, blocks: Blocks, tensors: Iterable[str]
     if any(blocks) and quantization_of(config) is not None:
         raise ArchitectureError("the weights are packed, so no zeros can be written; only pruned-hf leaves blocks out")
     found = {block_of_tensor(name) for name in tensors if blocks.end_with(name)}
-    for kind, layers in zip(KINDS, blocks, strict=True):
-        missing = next((layer for layer in layers if (layer, kind) not in found), None)
-        if missing is not None:
+    for block in blocks.each():
+        if block not in found:
             raise ArchitectureError(
-                f"the last projection of the {kind} block in layer {missing} is not known, so no zeros can be written; "
-                "declare its name in lm_eval_ext/pruning/architectures.yaml under block_outputs"
+                f"the last projection of the {block.kind} block in layer {block.layer} is not known, so no zeros can "
+                "be written; declare its name in lm_eval_ext/pruning/architectures.yaml under block_outputs"
             )
 
 
@@ -112,38 +107,35 @@ def left_out(config: PreTrainedConfig) -> Blocks:
 def remove(model: PreTrainedModel, blocks: Blocks) -> tuple[int, ...]:
     """Remove blocks from a model; returns the slots of the cache that are used."""
     layers = decoder_layers(model)
-    for kind, chosen in zip(KINDS, blocks, strict=True):
-        for number in chosen:
-            name = _name_of_block(layers[number], number, kind)
-            block = type(getattr(layers[number], name)).__name__
-            setattr(layers[number], name, _nothing(two=kind == ATTENTION or returns_scores(block)))
+    for block in blocks.each():
+        layer, name = layers[block.layer], _name_of_block(layers[block.layer], block)
+        scores = returns_scores(type(getattr(layer, name)).__name__)
+        setattr(layer, name, _nothing(two=block.kind == ATTENTION or scores))
     return _renumber_attention(model, layers, blocks)
 
 
 def blocks_of(model: PreTrainedModel, kinds: Sequence[str] = KINDS) -> dict[Block, torch.nn.Module]:
     """All blocks of some kinds whose names are known."""
+    layers = decoder_layers(model)
+    every = (Block(kind, number) for kind in kinds for number in range(len(layers)))
     return {
-        Block(kind, number): getattr(layer, name)
-        for kind in kinds
-        for number, layer in enumerate(decoder_layers(model))
-        if (name := _block_name(layer, number, kind)) is not None
+        block: getattr(layers[block.layer], name)
+        for block in every
+        if (name := _block_name(layers[block.layer], block)) is not None
     }
 
 
-def _block_name(layer: torch.nn.Module, number: int, kind: str) -> str | None:
-    for name, _ in layer.named_children():
-        found = block_of_tensor(f"model.layers.{number}.{name}.weight")
-        if found is not None and found[1] == kind:
-            return name
-    return None
+def _block_name(layer: torch.nn.Module, block: Block) -> str | None:
+    names = (name for name, _ in layer.named_children())
+    return next((name for name in names if block_of_tensor(f"model.layers.{block.layer}.{name}.weight") == block), None)
 
 
-def _name_of_block(layer: torch.nn.Module, number: int, kind: str) -> str:
-    name = _block_name(layer, number, kind)
+def _name_of_block(layer: torch.nn.Module, block: Block) -> str:
+    name = _block_name(layer, block)
     if name is not None:
         return name
     raise ArchitectureError(
-        f"{type(layer).__name__} has no block that is known as {kind}; declare its name in "
+        f"{type(layer).__name__} has no block that is known as {block.kind}; declare its name in "
         "lm_eval_ext/pruning/architectures.yaml under blocks"
     )
 
@@ -183,11 +175,7 @@ def _renumber_attention(model: PreTrainedModel, layers: Sequence[torch.nn.Module
 def silenced(model: PreTrainedModel, blocks: Blocks) -> AbstractContextManager[None]:
     """Let the blocks of a whole model add zeros within the context; they are still computed."""
     layers = decoder_layers(model)
-    return silent(
-        getattr(layers[number], _name_of_block(layers[number], number, kind))
-        for kind, numbers in zip(KINDS, blocks, strict=True)
-        for number in numbers
-    )
+    return silent(getattr(layers[block.layer], _name_of_block(layers[block.layer], block)) for block in blocks.each())
 
 
 def silent(modules: Iterable[torch.nn.Module]) -> AbstractContextManager[None]:
@@ -213,7 +201,7 @@ def check_residual(model: PreTrainedModel, blocks: Blocks, ids: torch.Tensor) ->
         ArchitectureError: a layer does not.
     """
     layers = decoder_layers(model)
-    for number in sorted({*blocks.attention, *blocks.mlp}):
+    for number in sorted({block.layer for block in blocks.each()}):
         with silent(parts(layers[number])):
             if not _passes_on(model, number, ids):
                 raise ArchitectureError(f"layer {number} does not pass its input on if its blocks add zeros")

@@ -25,6 +25,7 @@ from pydantic import Field
 from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ArchitectureError, RecipeError
 from lm_eval_ext.pruning.architecture import (
+    Block,
     block_of_tensor,
     is_block_output,
     is_merged,
@@ -162,7 +163,7 @@ class LinearMap(Attachment):
 
     def applies_to(self, name: str) -> bool:
         """Whether a tensor of the base model's checkpoint is multiplied by the map."""
-        return block_of_tensor(name) == (self.after, "mlp") and is_block_output(name)
+        return block_of_tensor(name) == Block("mlp", self.after) and is_block_output(name)
 
 
 def save_map(after: int, matrix: torch.Tensor, folder: Path | None = None) -> LinearMap:

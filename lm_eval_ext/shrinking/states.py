@@ -121,7 +121,7 @@ def part_costs(model: PreTrainedModel, minimised: Minimised, tokens: float) -> P
         if layer is None:
             fixed += cost
         else:
-            found[block[1] if block else ""][layer] += cost
+            found[block.kind if block else ""][layer] += cost
     if minimised == "flops":
         each = _attention_flops(model, tokens) / layers
         found[ATTENTION] = [cost + each for cost in found[ATTENTION]]

@@ -13,8 +13,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.pruning.architecture import Block
 from lm_eval_ext.pruning.block_verification import ensure_blocks_exact, ensure_blocks_known
-from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP, Block, Blocks, blocks_of, parts, silent
+from lm_eval_ext.pruning.blocks import ATTENTION, KINDS, MLP, Blocks, blocks_of, parts, silent
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, by_token, cosines, hidden_states, reruns, visit_layers
 from lm_eval_ext.pruning.methods.removal import Removal, Removals, check_finite

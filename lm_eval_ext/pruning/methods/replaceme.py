@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError
+from lm_eval_ext.pruning.architecture import Block
 from lm_eval_ext.pruning.block_verification import ensure_map_exact
-from lm_eval_ext.pruning.blocks import MLP, Block, blocks_of, silent
+from lm_eval_ext.pruning.blocks import MLP, blocks_of, silent
 from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.layers import Visit, by_token, hidden_states, reruns, visit_layers
 from lm_eval_ext.pruning.merging import save_map
