@@ -258,7 +258,7 @@ def model_card(recipe: Recipe, config: PreTrainedConfig, kept: int, base_card: M
     fields, model_class = quantization_of(config), auto_class(config).__name__
     own_code = getattr(config, "auto_map", None)
     left_out = _left_out(recipe)
-    without = f" without {' and '.join(left_out.values())}" if left_out else ""
+    without = f" without {' and '.join(left_out)}" if left_out else ""
     trusting = ", trust_remote_code=True" if own_code else ""
     licence = base_card.get("license")
     packed = f"\nThe weights stay quantized as the base's are: {method_of(fields)}.\n" if fields is not None else ""
@@ -306,27 +306,24 @@ def _metadata(recipe: Recipe, base_card: Mapping[str, object]) -> dict[str, obje
     return found | {"library_name": "transformers", "tags": [*tags, recipe.method] if tags else []}
 
 
+_PARTS = {  # by a recipe's field: what a card lists, and calls left out
+    "drop": ("dropped layers", "layers {}"),
+    "drop_attention": ("layers without attention", "the attention of layers {}"),
+    "drop_mlp": ("layers without a feed-forward network", "the feed-forward networks of layers {}"),
+}
+
+
 def _listed(recipe: Recipe) -> dict[str, str]:
     """Indices of what is left out, by what it is."""
-    parts = {
-        "dropped layers": recipe.drop,
-        "layers without attention": recipe.drop_attention,
-        "layers without a feed-forward network": recipe.drop_mlp,
-    }
-    found = {what: format_layers(layers) for what, layers in parts.items() if layers}
+    found = {what: format_layers(some) for field, (what, _) in _PARTS.items() if (some := getattr(recipe, field))}
     experts = "; ".join(f"layer {layer}: {format_layers(some)}" for layer, some in recipe.drop_experts.items())
     return found | ({"dropped experts": experts} if experts else {})
 
 
-def _left_out(recipe: Recipe) -> dict[str, str]:
-    words = {
-        "dropped layers": "layers {}",
-        "layers without attention": "the attention of layers {}",
-        "layers without a feed-forward network": "the feed-forward networks of layers {}",
-    }
-    said = {what: words[what].format(layers) for what, layers in _listed(recipe).items() if what in words}
-    said |= {"dropped experts": told_experts(recipe.drop_experts)} if recipe.drop_experts else {}
-    return said | ({"zeros": f"{recipe.sparsity.amount} of the weights in its matrices"} if recipe.sparsity else {})
+def _left_out(recipe: Recipe) -> list[str]:
+    said = [name.format(_listed(recipe)[what]) for what, name in _PARTS.values() if what in _listed(recipe)]
+    said += [told_experts(recipe.drop_experts)] if recipe.drop_experts else []
+    return said + ([f"{recipe.sparsity.amount} of the weights in its matrices"] if recipe.sparsity else [])
 
 
 def _changed(recipe: Recipe) -> str:
