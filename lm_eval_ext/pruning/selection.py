@@ -253,7 +253,7 @@ def _barriers(
 
 
 def _check_barriers(context: PruningContext, method: str, removal: Removal) -> None:
-    gone = {*removal.drop, *removal.attention, *removal.mlp, *removal.experts} - set(context.removable)
+    gone = {*removal.drop, *removal.drop_attention, *removal.drop_mlp, *removal.drop_experts} - set(context.removable)
     if gone:
         raise ArgumentError(f"{method}: layer {min(gone)} is to be removed, which a barrier keeps")
 
@@ -283,17 +283,11 @@ def _recipe(
     texts = context.calibration if uses_texts(method, parameters) else None
     total = context.experts if method_named(method).experts else context.depth
     taken = f"zeros {count}" if isinstance(count, Amount) else f"{count} of {total} {_what(method)}"
+    scores = tuple(score if score is None else round(score, 9) for score in removal.scores)
     return Recipe(
         base=named(context.pretrained),
         revision=context.revision,
         shape=Shape.of(context.config, experts=method_named(method).experts),
-        drop=removal.drop,
-        drop_attention=removal.attention,
-        drop_mlp=removal.mlp,
-        drop_experts=dict(removal.experts),
-        merge=removal.merges,
-        linear_map=removal.linear_map,
-        sparsity=removal.sparsity,
         variant=parameters.get("variant", "rdsc"),
         method=method,
         source=f"lm-eval-tts prune, {taken}; {method_named(method).source}",
@@ -303,8 +297,8 @@ def _recipe(
         )
         if texts
         else None,
-        scores=tuple(score if score is None else round(score, 9) for score in removal.scores),
         versions=software("torch", "transformers"),
+        **removal._replace(scores=scores)._asdict(),
     )
 
 

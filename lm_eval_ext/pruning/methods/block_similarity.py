@@ -43,7 +43,7 @@ def lowest_blocks(context: PruningContext, remove: Sequence[int], kinds: Sequenc
     check_finite([scores[block] for block in order])
     removals = {count: _removal(order[:count], scores, context.depth) for count in remove}
     for removal in removals.values():
-        chosen = Blocks(removal.attention, removal.mlp)
+        chosen = Blocks(removal.drop_attention, removal.drop_mlp)
         ensure_blocks_exact(context.config, chosen, trust_remote_code=context.trust_remote_code)
     return removals
 
@@ -52,7 +52,7 @@ def _removal(chosen: Sequence[Block], scores: Mapping[Block, float], depth: int)
     by_kind = {kind: tuple(sorted(block.layer for block in chosen if block.kind == kind)) for kind in KINDS}
     kinds = sorted({block.kind for block in scores})
     listed = tuple(scores.get(Block(kind, layer)) for kind in kinds for layer in range(depth))
-    return Removal((), listed, attention=by_kind[ATTENTION], mlp=by_kind[MLP])
+    return Removal(scores=listed, drop_attention=by_kind[ATTENTION], drop_mlp=by_kind[MLP])
 
 
 def influence(context: PruningContext, kinds: Sequence[str]) -> dict[Block, float]:

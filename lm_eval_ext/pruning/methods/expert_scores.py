@@ -69,7 +69,7 @@ def lowest_experts(context: PruningContext, remove: Sequence[int], scores: Score
             experts = _lowest_of_all(context, {layer: scores[layer] for layer in layers}, count * len(layers))
         else:
             experts = {layer: _lowest_of_groups(scores[layer], size, count // groups) for layer in layers}
-        found[count] = Removal((), experts=experts)
+        found[count] = Removal(drop_experts=experts)
     return found
 
 

@@ -15,26 +15,26 @@ from lm_eval_ext.pruning.sparsity import Sparsity
 
 
 class Removal(NamedTuple):
-    """The layers or blocks to drop, and their scores.
+    """What is to be removed, by the fields of a recipe, and the scores.
 
     Attributes:
-        drop: ascending indices.
+        drop: ascending indices of layers.
         scores: one per layer, None if the layer was not scored; each method defines its own scores. For attention and
             MLP blocks together, those of attention come first.
-        merges: merges to apply, in order, before the layers are dropped.
-        attention, mlp: layers whose attention or MLP block is left out.
+        merge: merges to apply, in order, before the layers are dropped.
+        drop_attention, drop_mlp: layers whose attention or MLP block is left out.
         linear_map: a map that stands in for the dropped layers.
-        experts: experts to drop, by layer.
+        drop_experts: experts to drop, by layer.
         sparsity: which weights become zero.
     """
 
-    drop: tuple[int, ...]
+    drop: tuple[int, ...] = ()
     scores: tuple[float | None, ...] = ()
-    merges: tuple[Merge, ...] = ()
-    attention: tuple[int, ...] = ()
-    mlp: tuple[int, ...] = ()
+    merge: tuple[Merge, ...] = ()
+    drop_attention: tuple[int, ...] = ()
+    drop_mlp: tuple[int, ...] = ()
     linear_map: LinearMap | None = None
-    experts: Dropped = NO_EXPERTS
+    drop_experts: Dropped = NO_EXPERTS
     sparsity: Sparsity | None = None
 
 

@@ -44,7 +44,7 @@ def sparsegpt(
         raise ArgumentError(f"sparsegpt: block={block} is not a multiple of {wrong[0].group}, as {wrong[0]} needs")
     shares = allocated(context, remove, allocation, owl_lambda, owl_outlier)
     return {
-        amount: Removal((), sparsity=_pruned(context, amount, of_layers, dampening, block))
+        amount: Removal(sparsity=_pruned(context, amount, of_layers, dampening, block))
         for amount, of_layers in shares.items()
     }
 

@@ -80,7 +80,7 @@ def _sparse(
 ) -> SparseRemovals:  # fmt: skip
     shares = allocated(context, remove, allocation, owl_lambda, owl_outlier)
     return {
-        amount: Removal((), sparsity=_pruned(context, criterion, amount, of_layers, exponent))
+        amount: Removal(sparsity=_pruned(context, criterion, amount, of_layers, exponent))
         for amount, of_layers in shares.items()
     }
 
