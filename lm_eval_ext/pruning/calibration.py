@@ -190,6 +190,18 @@ def token_rows(texts: Sequence[str | Exchange], tokenizer: PreTrainedTokenizerBa
     return [row for row in rows if len(row.ids) > 1]
 
 
+def with_replies(rows: Sequence[TokenRow], max_tokens: int) -> list[TokenRow]:
+    """The rows in which a reply begins.
+
+    Raises:
+        ArgumentError: in none, one does.
+    """
+    found = [row for row in rows if len(row.ids) > row.start]
+    if not found:
+        raise ArgumentError(f"max_tokens={max_tokens}: no reply begins before; give more than its prompt has")
+    return found
+
+
 def token_batches(rows: Sequence[TokenRow], batch_size: int, device: torch.device | str | None = None) -> Batches:
     """The rows in batches, padded on the right."""
     for ids, mask, _ in reply_batches(rows, batch_size, device):

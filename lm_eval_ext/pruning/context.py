@@ -25,6 +25,7 @@ from lm_eval_ext.pruning.calibration import (
     reply_batches,
     token_batches,
     token_rows,
+    with_replies,
 )
 from lm_eval_ext.pruning.experts import number_of_experts
 from lm_eval_ext.pruning.layers import decoder_layers
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lm_eval.tts")
 
 
+@dataclass(eq=False)
 class ScoreCache:
     """Cache of scores that take long to compute, in a file of JSON lines, so that a restarted run can reuse them."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    path: Path | None = None
 
     @cached_property
     def _values(self) -> dict[str, float]:
@@ -189,9 +190,7 @@ class PruningContext:
                 f"calibration={self.calibration.name}: contains no replies; give run:FOLDER, results of the base model "
                 "that were saved with --log_samples"
             )
-        rows = [row for row in token_rows(texts, self.tokenizer, self.max_tokens) if len(row.ids) > row.start]
-        if not rows:
-            raise ArgumentError(f"max_tokens={self.max_tokens}: no reply begins before; give more than its prompt has")
+        rows = with_replies(token_rows(texts, self.tokenizer, self.max_tokens), self.max_tokens)
         return reply_batches(rows, self._texts_at_once, self._device)
 
     @property

@@ -21,7 +21,7 @@ from lm_eval_ext.errors import ArgumentError, TTSError
 from lm_eval_ext.paths import json_object, write_json
 from lm_eval_ext.pruning.adapters import MARK, layers_left_out
 from lm_eval_ext.pruning.architecture import depth
-from lm_eval_ext.pruning.calibration import Calibration, TokenRow, calibration, token_rows
+from lm_eval_ext.pruning.calibration import Calibration, TokenRow, calibration, token_rows, with_replies
 from lm_eval_ext.pruning.checkpoint import read_config
 from lm_eval_ext.pruning.export import check_new_folder, export
 from lm_eval_ext.pruning.finetuning import Precision, Training, estimated, frozen_dtype, last_checkpoint, trainer_of
@@ -161,9 +161,7 @@ def _rows(pruned: Path, texts: Calibration, settings: Training) -> list[TokenRow
     from transformers import AutoTokenizer
 
     rows = token_rows(texts.texts, AutoTokenizer.from_pretrained(pruned), settings.max_tokens)
-    counted = [row for row in rows if len(row.ids) > row.start]
-    if not counted:
-        raise ArgumentError(f"max_tokens={settings.max_tokens}: no reply begins before; give more than its prompt has")
+    counted = with_replies(rows, settings.max_tokens)
     logger.info(
         "%d texts: %d are cut at max_tokens=%d, and %d are left out because their replies begin after it",
         len(rows), sum(len(row.ids) == settings.max_tokens for row in counted), settings.max_tokens,
@@ -204,15 +202,11 @@ def _save(
         return
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle with paths of this machine
     if settings.lora:
-        _name_base(folder / "adapter_config.json", base)
+        path = folder / "adapter_config.json"  # names a temporary folder as the base
+        content = json_object(path, ArgumentError) | {"base_model_name_or_path": base}
+        path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
         return
     AutoTokenizer.from_pretrained(pruned).save_pretrained(folder)
-
-
-def _name_base(path: Path, base: str) -> None:
-    """Set the adapter's base model, as the temporary folder that it was trained on no longer exists."""
-    content = json_object(path, ArgumentError) | {"base_model_name_or_path": base}
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 def _mark(recipe: Recipe, settings: Training, texts: Calibration, trainer: Trainer, used: int) -> dict[str, object]:
