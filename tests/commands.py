@@ -1,4 +1,4 @@
-"""Runs commands as processes, as a user does."""
+"""Runs commands as a user does: as processes, or in this one where the process is not what is tested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from typer.testing import CliRunner, Result
+
+from lm_eval_ext.cli import app
 from tests.shared import ROOT
 
 LM_EVAL = Path(sys.executable).with_name("lm_eval")
@@ -24,6 +28,11 @@ _READ_LATE = {
     "OPENAI_API_KEY",
 }  # variables that need no new process
 _POLL_SECONDS = 0.02
+
+
+def cli(*words: object, **options: Any) -> Result:
+    """Run `lm-eval-tts` in this process."""
+    return CliRunner().invoke(app, [str(word) for word in words], **options)
 
 
 def run(*command: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:

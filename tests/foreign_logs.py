@@ -10,12 +10,11 @@ from typing import Any
 
 import pyarrow  # type: ignore[import-untyped]  # it has no types
 from pyarrow import parquet
-from typer.testing import CliRunner
 
 from benchmarks.smollm2 import HUB
-from lm_eval_ext.cli import app
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import Source, read_source
+from tests.commands import cli
 
 QUESTIONS = (("q1", "What is 2+3?", "5"), ("q2", "What is 7*6?", "42"), ("q3", "What is 10-4?", "6"))
 RIGHT = ((1, 0), (0, 0), (1, 1))  # by question and sample
@@ -206,5 +205,5 @@ def put(value: object, *path: str | int) -> Callable[[Any], object]:
 
 
 def lm_eval_tts(*words: str | Path) -> tuple[int, str]:
-    done = CliRunner().invoke(app, [str(word) for word in words])
+    done = cli(*words)
     return done.exit_code, done.output + (str(done.exception) if done.exception else "")

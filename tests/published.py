@@ -9,10 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
-
-from lm_eval_ext.cli import app
 from lm_eval_ext.runs.catalogue import read_catalogue
+from tests.commands import cli
 
 CATALOGUE = read_catalogue()
 TASK, VOTES = "tts_aime24_b512", "tts_aime24_maj8"
@@ -20,7 +18,7 @@ SECRETS = ("/home/", "someone", "hf_abc", "secret")
 
 
 def said(*words: str | Path, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["leaderboard", *map(str, words)])
+    done = cli("leaderboard", *words)
     assert done.exit_code == code, done.output
     return done.output
 

@@ -15,12 +15,10 @@ import pytest
 from lm_eval.api.registry import get_metric, model_registry
 from lm_eval.tasks import TaskManager
 from transformers import AutoConfig
-from typer.testing import CliRunner
 
 import lm_eval_ext as tts
 from examples import reference
 from lm_eval_ext import metrics, thinking_formats
-from lm_eval_ext.cli import app
 from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.harness import registry
 from lm_eval_ext.harness.registration import register
@@ -32,6 +30,7 @@ from lm_eval_ext.pruning.context import PruningContext
 from lm_eval_ext.pruning.methods.removal import Removal, Removals
 from lm_eval_ext.pruning.selection import Method
 from lm_eval_ext.thinking_formats import format_named, format_names
+from tests.commands import cli
 from tests.shared import ROOT
 from tests.standins import write_standins
 
@@ -117,13 +116,13 @@ def test_a_benchmark_needs_its_yaml_alone(tmp_path: Path, monkeypatch: pytest.Mo
     for module in ("authoring.tasks_page", "cli.tasks"):
         monkeypatch.setattr(f"lm_eval_ext.{module}.TASKS", tasks)
     monkeypatch.setattr("lm_eval_ext.authoring.tasks_page.REFERENCE", pages[0].parent)
-    done = CliRunner().invoke(app, ["tasks", "sync"])
+    done = cli("tasks", "sync")
     assert "mine/variants/tts_mine_b512.yaml" in done.output
     assert all("`tts_mine`" in page.read_text("utf-8") for page in pages)
-    assert CliRunner().invoke(app, ["tasks", "sync"]).output == "files changed: 0\n", "the second time, not the pages"
+    assert cli("tasks", "sync").output == "files changed: 0\n", "the second time, not the pages"
     for page in pages:
         page.write_text(page.read_text("utf-8").replace("tts_mine", "tts_old"), "utf-8")
-        done = CliRunner().invoke(app, ["tasks", "sync", "--check"])
+        done = cli("tasks", "sync", "--check")
         assert done.exit_code == 1 and str(page) in done.output.splitlines() and "tts_old" in page.read_text("utf-8")
     (standin,) = write_standins(tasks / "mine", tmp_path / "hub")
     assert standin == tmp_path / "hub" / "lab" / "mine" / "default" / "train.jsonl"

@@ -20,15 +20,14 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student
-from typer.testing import CliRunner
 
 from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.analysis.as_published import median_over_sources, recoveries, repetitions
 from lm_eval_ext.analysis.as_published import models as all_models
 from lm_eval_ext.api import build_site
-from lm_eval_ext.cli import app
 from lm_eval_ext.runs.literature import FOLDER, literature_schema, read_literature
 from lm_eval_ext.statistics.meta import random_effects
+from tests.commands import cli
 from tests.shared import ROOT
 
 CHANCE = {
@@ -39,7 +38,7 @@ Row = Mapping[str, str]
 
 
 def command(*words: str | Path, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["published", *map(str, words)])
+    done = cli("published", *words)
     assert done.exit_code == code, done.output
     return str(done.output)
 

@@ -8,23 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.analysis.board import Board
-from lm_eval_ext.cli import app
 from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.run import Run
 from lm_eval_ext.site.rendering import Names
-from tests.commands import LM_EVAL, run
+from tests.commands import LM_EVAL, cli, run
 from tests.published import add, edit, only_run, said
 
 ASKED_128 = {"thinking_token_budget": 128}
 
 
 def command(*words: object, code: int = 0) -> str:
-    done = CliRunner().invoke(app, [*map(str, words)])
+    done = cli(*words)
     assert done.exit_code == code, done.output
     return " ".join(done.output.split())
 

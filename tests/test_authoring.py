@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from benchmarks.smollm2 import HUB
 from lm_eval_ext.authoring import checks
-from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import LEADERBOARD, TASKS
+from tests.commands import cli
 from tests.shared import needs_benchmarks
 
 GOOD = r"""include: _math
@@ -32,6 +31,7 @@ metadata:
   source: https://example.org
   license: CC-BY-4.0
 """
+COLUMNS = ("--question", "problem", "--answer", "answer", "--license", "CC0-1.0")  # of these questions
 QUESTIONS = [{"problem": f"What is {n}/7?", "answer": rf"\frac{{{n}}}{{7}}", "kind": "x"} for n in range(1, 41)]
 
 
@@ -132,7 +132,7 @@ BROKEN = {
 
 
 def new(*words: str | Path) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["tasks", "new", *map(str, words)])
+    done = cli("tasks", "new", *words)
     return done.exit_code, done.output
 
 
@@ -231,14 +231,13 @@ def test_real_benchmarks_are_in_order(name: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_findings_are_for_machines_too(folder: Path) -> None:
-    words = ["tasks", "check", str(folder / "tts_misspelt.yaml"), "--no-data", "--json"]
-    done = CliRunner().invoke(app, words)
+    done = cli("tasks", "check", folder / "tts_misspelt.yaml", "--no-data", "--json")
     (finding,) = json.loads(done.output)
     assert done.exit_code == 1 and (finding["line"], finding["rule"]) == (8, "field")
-    assert CliRunner().invoke(app, ["tasks", "check", str(folder / "tts_good.yaml")]).exit_code == 0
-    assert CliRunner().invoke(app, ["tasks", "check", "tts_sums", "--no-data"]).output == "errors: 0, warnings: 0\n"
-    assert CliRunner().invoke(app, ["tasks", "check", "no_such_task"]).exit_code == 2
-    assert CliRunner().invoke(app, ["tasks", "check", "--no-such-option"]).exit_code == 2
+    assert cli("tasks", "check", folder / "tts_good.yaml").exit_code == 0
+    assert cli("tasks", "check", "tts_sums", "--no-data").output == "errors: 0, warnings: 0\n"
+    assert cli("tasks", "check", "no_such_task").exit_code == 2
+    assert cli("tasks", "check", "--no-such-option").exit_code == 2
 
 
 def test_whole_solutions_from_which_the_answer_is_taken_are_no_fault(tmp_path: Path) -> None:
@@ -246,19 +245,7 @@ def test_whole_solutions_from_which_the_answer_is_taken_are_no_fault(tmp_path: P
         tmp_path / "mine.jsonl",
         lambda questions: [one.update(answer=f"We add.\n#### {one['answer']}") for one in questions],
     )
-    new(
-        "mine",
-        "--dataset",
-        data,
-        "--question",
-        "problem",
-        "--answer",
-        "answer",
-        "--license",
-        "x",
-        "--to",
-        tmp_path / "t",
-    )
+    new("mine", "--dataset", data, *COLUMNS, "--to", tmp_path / "t")
     assert checked([tmp_path / "t"], data=True) == []
 
 

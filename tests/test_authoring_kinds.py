@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 from lm_eval.tasks import TaskManager
-from typer.testing import CliRunner
 
 from lm_eval_ext.authoring.variants import instructions, sync
-from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.metrics import FUNCTIONS
+from tests.commands import cli
 from tests.test_authoring import last_line, new
 
 GRID = [
@@ -256,28 +255,27 @@ def test_a_file_that_is_out_of_date_is_found(tmp_path: Path) -> None:
 
 def test_findings_are_annotations_too(tmp_path: Path) -> None:
     own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1].replace("  license: CC0-1.0\n", ""))
-    done = CliRunner().invoke(app, ["tasks", "check", str(own), "--github", "--no-data"])
+    done = cli("tasks", "check", own, "--github", "--no-data")
     assert done.exit_code == 0
     assert done.output == f"::warning file={own},line=6,title=metadata::license of the questions is missing\n"
 
 
 def test_the_cost_of_a_group_is_said() -> None:
-    done = CliRunner().invoke(app, ["tasks", "cost", "tts_reasoning"], env={"COLUMNS": "200"})
+    done = cli("tasks", "cost", "tts_reasoning", env={"COLUMNS": "200"})
     assert done.exit_code == 0 and "tts_math500" in done.output
     assert "hours at 3,000 tokens/s." in done.output
     hours = float(done.output.rpartition(": ")[2].split()[0].replace(",", ""))
     assert hours < 24, "tts_reasoning is to take less than a GPU-day"
-    shared = CliRunner().invoke(app, ["tasks", "cost", "tts_math"], env={"COLUMNS": "200"}).output
+    shared = cli("tasks", "cost", "tts_math", env={"COLUMNS": "200"}).output
     assert "13,824,000" not in shared, "all budgets of MATH500 share their traces"
-    assert CliRunner().invoke(app, ["tasks", "cost", "mmlu"]).exit_code == 1
+    assert cli("tasks", "cost", "mmlu").exit_code == 1
 
 
 def test_a_task_can_be_tried_without_writing_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1])
     monkeypatch.chdir(tmp_path)
     before = sorted(os.walk(tmp_path))
-    arguments = ["tasks", "try", str(own), "--limit", "1", "--max-tokens", "24"]
-    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    done = cli("tasks", "try", own, "--limit", "1", "--max-tokens", "24", env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
     shown = " ".join(done.output.split())
     assert "<|user|>How long is 1 and a quarter" in shown and "<|assistant|><think>" in shown, "as the model reads it"

@@ -10,15 +10,13 @@ import pytest
 from lm_eval_ext.authoring.variants import task_schema
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import TASKS
-from tests.test_authoring import last_line, new, write_questions
+from tests.test_authoring import COLUMNS, last_line, new, write_questions
 
 
 def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> None:
     data = write_questions(tmp_path / "mine.jsonl")
-    code, output = new(
-        "mine", "--dataset", data, "--question", "problem", "--answer", "answer", "--license", "CC0-1.0",
-        "--budget", "64", "--votes", "8", "--to", tmp_path / "tasks",
-    )  # fmt: skip
+    given = ("--dataset", data, *COLUMNS, "--to", tmp_path / "tasks")
+    code, output = new("mine", *given, "--budget", "64", "--votes", "8")
     assert code == 0, output
     path = tmp_path / "tasks" / "mine" / "tts_mine.yaml"
     assert sum(not line.startswith("#") for line in path.read_text("utf-8").splitlines()) <= 12
@@ -28,17 +26,12 @@ def test_a_new_benchmark_is_one_short_file_that_is_in_order(tmp_path: Path) -> N
         "tts_mine_maj8.yaml",
     }
     assert checked([tmp_path / "tasks"], data=True) == []
-    code, output = new(
-        "long", "--dataset", data, "--question", "problem", "--answer", "answer", "--license", "CC0-1.0",
-        "--budget", "32768", "--to", tmp_path / "tasks",
-    )  # fmt: skip
+    code, output = new("long", *given, "--budget", "32768")
     assert code == 0, output
     assert checked([tmp_path / "tasks" / "long"], data=False) == []
     variant = (tmp_path / "tasks" / "long" / "variants" / "tts_long_b32768.yaml").read_text("utf-8")
     assert "thinking_token_budget: 32768" in variant and "max_gen_toks: 33792" in variant, "there is room for an answer"
-    code, output = new(
-        "mine", "--dataset", data, "--question", "problem", "--answer", "answer", "--to", tmp_path / "tasks"
-    )
+    code, output = new("mine", *given)
     assert code == 1 and "exists" in output
 
 

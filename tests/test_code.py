@@ -15,16 +15,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 import lm_eval_ext as tts
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, GradingError, TaskError
 from lm_eval_ext.grading.code import CodeExtractor, CodeRules, program_in, same_output, same_value
 from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Answer
 from lm_eval_ext.testbed.code_mini import code_mini_dataset, solutions
-from tests.commands import LM_EVAL, run
+from tests.commands import LM_EVAL, cli, run
 from tests.test_sandbox import needs_sandbox
 
 # Programs in texts ------------------------------------------------------------------------------------
@@ -349,7 +347,7 @@ def synced(tmp_path: Path, **metadata: Any) -> Any:
     }
     (tmp_path / "_code").write_text("include: " + str(Path(tts.__file__).parent / "tasks" / "_code"))
     path.write_text(yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=1000))
-    return CliRunner().invoke(app, ["tasks", "sync", str(tmp_path)])
+    return cli("tasks", "sync", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +376,7 @@ def test_a_benchmark_that_doesn_t_fit_is_refused_in_a_line(metadata: Any, messag
 def test_a_sample_s_page_shows_the_program_and_the_test_that_it_fails(tmp_path: Path) -> None:
     tasks = ["tts_code_mini_b512", "tts_code_mini_b2048"]
     tts.evaluate(model_of(half_right), tasks, limit=4, output=tmp_path / "out", run_untrusted_code=True)
-    done = CliRunner().invoke(app, ["leaderboard", "build", str(tmp_path / "out"), "-o", str(tmp_path / "site")])
+    done = cli("leaderboard", "build", tmp_path / "out", "-o", tmp_path / "site")
     assert done.exit_code == 0, done.output
     (data,) = tmp_path.glob("site/runs/*/traces/tts_code_mini-0.js")
     questions = json.loads(data.read_text("utf-8").partition("(")[2].rpartition(")")[0])["questions"]
@@ -394,7 +392,7 @@ def test_regrading_keeps_programs_and_says_why(tmp_path: Path) -> None:
     tts.evaluate(model_of(half_right), "tts_code_mini", limit=2, output=tmp_path, run_untrusted_code=True)
     (results,) = tmp_path.rglob("results_*.json")
     results.write_text(re.sub(r'"grader_version": \d+', '"grader_version": 5', results.read_text("utf-8")), "utf-8")
-    done = CliRunner().invoke(app, ["leaderboard", "regrade", str(tmp_path)])
+    done = cli("leaderboard", "regrade", tmp_path)
     assert done.exit_code == 0 and "programs are run with their tests" in " ".join(done.output.split()), done.output
 
 
@@ -427,11 +425,11 @@ def test_studies_pass_on_that_programs_may_run(tmp_path: Path) -> None:
 def test_datasets_with_inputs_or_calls_become_code_benchmarks(row: Any, declared: str, tmp_path: Path) -> None:
     data = tmp_path / "programs.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"Add one, way {way}.", **row}) + "\n" for way in range(3)))
-    command = ["tasks", "new", "mine", "--dataset", str(data), "--kind", "code", "--to", str(tmp_path / "own")]
-    done = CliRunner().invoke(app, [*command, "--license", "CC0-1.0"])
+    own = ("--to", tmp_path / "own", "--license", "CC0-1.0")
+    done = cli("tasks", "new", "mine", "--dataset", data, "--kind", "code", *own)
     assert done.exit_code == 0, done.output
     assert declared in (tmp_path / "own" / "mine" / "tts_mine.yaml").read_text("utf-8")
-    assert CliRunner().invoke(app, ["tasks", "check", str(tmp_path / "own")]).exit_code == 0
+    assert cli("tasks", "check", tmp_path / "own").exit_code == 0
 
 
 def new_from(rows: list[dict[str, str]], folder: Path) -> list[str]:
@@ -444,12 +442,12 @@ def new_from(rows: list[dict[str, str]], folder: Path) -> list[str]:
 @pytest.mark.parametrize("options", [[], ["--kind", "code"]])
 def test_a_dataset_with_tests_becomes_a_code_benchmark(options: list[str], tmp_path: Path) -> None:
     rows = [{"prompt": "Add one.", "entry_point": "f", "test": "def check(candidate):\n    assert candidate(1) == 2"}]
-    done = CliRunner().invoke(app, [*new_from(rows, tmp_path), *options])
+    done = cli(*new_from(rows, tmp_path), *options)
     assert done.exit_code == 0, done.output
     written = yaml.safe_load((tmp_path / "mine/functions/tts_functions.yaml").read_text().replace("!function ", ""))
     assert written["metadata"]["code"] == {"entry": "entry_point", "tests": "test"}
     assert "votes" not in written["metadata"]["variants"]
-    checked = CliRunner().invoke(app, ["tasks", "check", str(tmp_path / "mine")])
+    checked = cli("tasks", "check", tmp_path / "mine")
     assert checked.exit_code == 0, checked.output
 
 
@@ -488,8 +486,8 @@ def test_a_benchmark_without_sound_tests_is_noticed_by_its_check(tmp_path: Path)
         {"prompt": "Add one.", "entry_point": "f", "test": "assert f(1) == 2"},
         {"prompt": "Add.", "entry_point": "1+1", "test": "x"},
     ]
-    assert CliRunner().invoke(app, new_from(rows, tmp_path)).exit_code == 0
-    checked = CliRunner().invoke(app, ["tasks", "check", str(tmp_path / "mine")])
+    assert cli(*new_from(rows, tmp_path)).exit_code == 0
+    checked = cli("tasks", "check", tmp_path / "mine")
     assert checked.exit_code == 1 and "question 1: no name of a function" in checked.output, checked.output
 
 
@@ -502,15 +500,15 @@ def test_questions_outside_of_two_days_are_left_out(tmp_path: Path) -> None:
     data = tmp_path / "functions.jsonl"
     data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     command = ["tasks", "new", "dated", "--dataset", str(data), "--to", str(tmp_path / "mine"), "--license", "CC0"]
-    done = CliRunner().invoke(app, [*command, "--kind", "code", "--question", "prompt"])
+    done = cli(*command, "--kind", "code", "--question", "prompt")
     assert done.exit_code == 0, done.output
     path = tmp_path / "mine/dated/tts_dated.yaml"
     window = "code: {dated: day, from: 2024-08-01, until: 2024-12-31, "
     path.write_text(path.read_text("utf-8").replace("code: {", window), "utf-8")
-    assert CliRunner().invoke(app, ["tasks", "sync", str(tmp_path / "mine")]).exit_code == 0
+    assert cli("tasks", "sync", tmp_path / "mine").exit_code == 0
     options: dict[str, Any] = {"include_path": str(tmp_path / "mine"), "run_untrusted_code": True}
     run = tts.evaluate(model_of(lambda prompt: f"```python\n{F}```"), "tts_dated", **options)
     assert (run.tasks["tts_dated"].questions, run.tasks["tts_dated"].accuracy.value) == (2, 1.0)
     path.write_text(path.read_text("utf-8").replace("dated: day, ", ""), "utf-8")
-    done = CliRunner().invoke(app, ["tasks", "sync", str(tmp_path / "mine")])
+    done = cli("tasks", "sync", tmp_path / "mine")
     assert done.exit_code and "code.dated: expected with from or until" in done.output, done.output

@@ -7,11 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.paths import TASKS
-from tests.commands import COMMAND
+from tests.commands import COMMAND, cli
 
 GIVEN = {
     "leaderboard build nowhere": "nowhere: does not exist",
@@ -39,7 +37,7 @@ GIVEN = {
 def test_what_is_not_there_is_one_line(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    done = CliRunner().invoke(app, words.split())
+    done = cli(*words.split())
     told = [line for line in done.output.splitlines() if GIVEN[words] in line]
     assert done.exit_code != 0 and len(told) == 1, done.output
     assert list(tmp_path.iterdir()) == []
@@ -47,7 +45,7 @@ def test_what_is_not_there_is_one_line(words: str, tmp_path: Path, monkeypatch: 
 
 def test_one_command_checks_all_that_a_pull_request_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["check", "--no-data"])
+    done = cli("check", "--no-data")
     assert done.exit_code == 0, done.output
     assert "errors: 0, warnings: 0" in done.output and "0 invalid" in done.output
     assert "no published runs: folder leaderboard/results does not exist\n" in done.output
@@ -55,7 +53,7 @@ def test_one_command_checks_all_that_a_pull_request_adds(tmp_path: Path, monkeyp
     faulty = tmp_path / "leaderboard" / "published" / "benchmarks.yaml"
     faulty.parent.mkdir(parents=True)
     faulty.write_text("benchmarks: {MMLU: {kind: easy}}", "utf-8")
-    done = CliRunner().invoke(app, ["check", "--no-data"])
+    done = cli("check", "--no-data")
     assert done.exit_code == 1 and "benchmarks.MMLU.kind: expected 'knowledge'" in done.output
     faulty.unlink()
     faulty.parent.rmdir()
@@ -63,16 +61,16 @@ def test_one_command_checks_all_that_a_pull_request_adds(tmp_path: Path, monkeyp
     path = tmp_path / "leaderboard" / "results" / "model" / "run" / "run.json"
     path.parent.mkdir(parents=True)
     path.write_text("{}", "utf-8")
-    done = CliRunner().invoke(app, ["check", "--no-data"])
+    done = cli("check", "--no-data")
     assert done.exit_code == 1 and "0 invalid" in done.output, done.output
     assert "0 runs; errors: 1, warnings: 0\n" in done.output
 
 
 def test_a_check_of_some_tasks_says_nothing_of_others() -> None:
     """Without a network, the datasets of all others would be errors."""
-    done = CliRunner().invoke(app, ["check", "tts_sums", str(TASKS / "chain")])
+    done = cli("check", "tts_sums", TASKS / "chain")
     assert (done.exit_code, done.output) == (0, "errors: 0, warnings: 0\n")
-    done = CliRunner().invoke(app, ["check", "tts_smus"])
+    done = cli("check", "tts_smus")
     assert done.exit_code == 2 and "did you mean tts_sums?" in done.output
 
 

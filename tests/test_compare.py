@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 import lm_eval_ext as tts
 from benchmarks.lm_eval_output import scores, write_output
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ResultsError
+from tests.commands import cli
 from tests.shared import ROOT
 
 TASK = "tts_aime24_b1024"
 
 
 def compare(*words: object, code: int) -> str:
-    done = CliRunner().invoke(app, ["compare", *map(str, words)])
+    done = cli("compare", *words)
     assert done.exit_code == code, done.output
     return done.output
 

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from lm_eval_ext.analysis.parts import checked, parts_compared, parts_of
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.statistics.estimators import half_life
 from lm_eval_ext.testbed.depth import DEPTHS, FAMILIES, PER_DEPTH, boxes_dataset, first_wrong, problem, problems, states
 from lm_eval_ext.testbed.problems import chain, worked_out
+from tests.commands import cli
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -176,7 +175,7 @@ def test_parts_go_from_a_run_into_results_and_comparison(tmp_path: Path) -> None
     found = tts.compare(tmp_path / "base", tmp_path / "small")
     assert {(part.column, part.value) for part in found.parts} == {("steps", value) for value in ("1", "2", "3")}
     assert "steps" in str(found)
-    published = CliRunner().invoke(app, ["leaderboard", "add", str(tmp_path / "base"), "--to", str(tmp_path / "to")])
+    published = cli("leaderboard", "add", tmp_path / "base", "--to", tmp_path / "to")
     assert published.exit_code == 0
     (again,) = tts.read_runs(tmp_path / "to")
     assert again.tasks["tts_chain_short_b16"].parts["steps"] == steps

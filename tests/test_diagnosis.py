@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
-from typer.testing import CliRunner
 
 import lm_eval_ext as tts
 from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.analysis import diagnosis
 from lm_eval_ext.analysis.diagnosis import self_bleu
-from lm_eval_ext.cli import app
+from tests.commands import cli
 
 SENTENCES = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=12), min_size=2, max_size=6)
 REFERENCE = BLEU(tokenize="none", effective_order=True)
@@ -78,7 +77,7 @@ def test_a_run_is_diagnosed_from_its_samples(tmp_path: Path) -> None:
     assert signs_of_task["reflections"] == 500 and signs_of_task["repeated_steps"] == pytest.approx(0.98)
     assert signs_of_task["self_bleu_samples"] == pytest.approx(1), "all thinking is the same"
     assert found.to_frame()["task"].tolist() == ["tts_sums"]
-    done = CliRunner().invoke(app, ["diagnose", str(tmp_path)])
+    done = cli("diagnose", tmp_path)
     assert done.exit_code == 0 and "marks of reflection per 1,000 words" in done.output
 
 

@@ -16,10 +16,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
-from typer.testing import CliRunner
 
 import lm_eval_ext as tts
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.blocks import Blocks
@@ -34,6 +32,7 @@ from lm_eval_ext.shrinking.forced import LocalModel
 from lm_eval_ext.shrinking.localise import localised
 from lm_eval_ext.shrinking.token_traces import TokenTrace, token_traces
 from tests.checkpoints import LAYERS, write_checkpoint
+from tests.commands import cli
 from tests.fake_server import FakeServer
 from tests.servers import assert_lower_bound
 from tests.shared import BASE_RUN
@@ -295,7 +294,7 @@ def test_a_single_change_explains_everything(tmp_path: Path) -> None:
 
 
 def diverged(*words: str) -> Any:
-    return CliRunner().invoke(app, ["diverge", *words])
+    return cli("diverge", *words)
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:

@@ -12,11 +12,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from typer.testing import CliRunner
 
 from benchmarks.lm_eval_output import scores, write_output
 from benchmarks.smollm2 import SMOLLM2
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, weight_bytes
@@ -25,7 +23,7 @@ from lm_eval_ext.pruning.loading import Sliced, load_pruned
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
-from tests.commands import COMMAND, run
+from tests.commands import COMMAND, cli, run
 
 
 def recipe_for(folder: Path, **fields: object) -> Recipe:
@@ -201,8 +199,7 @@ def test_layers_that_a_config_cannot_do_without_are_kept(tmp_path: Path) -> None
 
 def test_a_recipe_of_other_layers_is_not_overwritten(tiny_model: Path, tmp_path: Path) -> None:
     def prune(*more: str) -> tuple[int, str]:
-        arguments = ["prune", "--base", str(tiny_model), "--out", str(tmp_path), "--method", "random", *more]
-        done = CliRunner().invoke(app, arguments)
+        done = cli("prune", "--base", tiny_model, "--out", tmp_path, "--method", "random", *more)
         return done.exit_code, done.stderr
 
     (tmp_path / f"{tiny_model.name.lower()}-random-1.yaml").write_text("base: a\ndrop: 77\nmethod: m\nsource: s\n")
@@ -219,7 +216,7 @@ def test_the_plot_shows_which_blocks_are_left_out(
     method: str, kinds: list[str], tiny_model: Path, tmp_path: Path
 ) -> None:
     arguments = ["--method", method, "--remove", "3", "--samples", "2", "--max-tokens", "32", "--out", str(tmp_path)]
-    done = CliRunner().invoke(app, ["prune", "--base", str(tiny_model), *arguments])
+    done = cli("prune", "--base", tiny_model, *arguments)
     assert done.exit_code == 0, done.output
     (path,) = tmp_path.glob("*.svg")
     recipe, plot = load_recipe(str(path.with_suffix(".yaml"))), path.read_text("utf-8")
@@ -232,19 +229,8 @@ def test_the_plot_shows_which_blocks_are_left_out(
 
 
 def test_from_a_question_to_a_checkpoint(tiny_model: Path, tmp_path: Path) -> None:
-    arguments = [
-        "--base",
-        str(tiny_model),
-        "--method",
-        "shortgpt",
-        "--remove",
-        "1,2",
-        "--samples",
-        "2",
-        "--max-tokens",
-        "32",
-    ]
-    done = run(COMMAND, "prune", *arguments, "--out", str(tmp_path))
+    asked = ("--method", "shortgpt", "--remove", "1,2", "--samples", "2", "--max-tokens", "32")
+    done = run(COMMAND, "prune", "--base", tiny_model, *asked, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     paths = [tmp_path / f"{tiny_model.name.lower()}-shortgpt-{count}.yaml" for count in (1, 2)]
     recipes = [load_recipe(str(path)) for path in paths]
@@ -309,7 +295,7 @@ def test_recipes_are_listed_and_checked(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_wish_is_one_line(arguments: list[str], message: str, tiny_model: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["prune", "--base", str(tiny_model), "--out", str(tmp_path), *arguments])
+    done = cli("prune", "--base", tiny_model, "--out", tmp_path, *arguments)
     last = done.stderr.strip().splitlines()[-1]
     assert done.exit_code == 1 and last.startswith("lm-eval-tts: ") and message in last
 

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from benchmarks.lm_eval_output import scores, write_output
-from lm_eval_ext.cli import app
 from lm_eval_ext.exporters import EXPORTERS
 from lm_eval_ext.runs.load import load
-from tests.commands import LM_EVAL
+from tests.commands import LM_EVAL, cli
 from tests.published import CATALOGUE
 from tests.shared import ROOT
 from tests.test_submission import changed_rows
@@ -39,7 +37,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(results: Path, to: str, out: Path, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["results", "export", str(results), "--to", to, "--out", str(out)])
+    done = cli("results", "export", results, "--to", to, "--out", out)
     assert done.exit_code == code, done.output
     return done.output
 

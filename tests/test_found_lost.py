@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 import lm_eval_ext as tts
 from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.analysis.found_lost import LostCompared, Traces, found_lost
-from lm_eval_ext.cli import app
 from lm_eval_ext.thinking_formats import format_named
+from tests.commands import cli
 
 BUDGETS = (8, 32, 128)
 TABLES = st.lists(
@@ -132,7 +131,7 @@ def test_texts_that_were_not_saved_are_the_reason(tmp_path: Path) -> None:
 
 
 def trace(*words: object, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["trace", *map(str, words)])
+    done = cli("trace", *words)
     assert done.exit_code == code, done.output
     return done.output
 

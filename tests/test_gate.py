@@ -22,10 +22,9 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import lm_eval_ext as tts
-from lm_eval_ext.cli import app
 from lm_eval_ext.gating.answers import Answers, Asked
 from lm_eval_ext.gating.gate_report import GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
@@ -33,7 +32,7 @@ from lm_eval_ext.gating.standing import Policy
 from lm_eval_ext.gating.verdicts import _better_evidence, report
 from lm_eval_ext.generation.request import Completion, Job, Stop
 from lm_eval_ext.runs.literature import read_literature
-from tests.commands import COMMAND, LM_EVAL, Started, run, started
+from tests.commands import COMMAND, LM_EVAL, Started, cli, run, started
 from tests.fake_server import FakeServer
 from tests.foreign_logs import write_inspect
 from tests.shared import BASE_RUN, ROOT
@@ -59,7 +58,7 @@ def written(folder: Path, **fields: Any) -> Path:
 
 
 def gate(path: Path, *options: str) -> Result:
-    return CliRunner().invoke(app, ["gate", str(path), *options])
+    return cli("gate", path, *options)
 
 
 # On results that are there ------------------------------------------------------------------------------------
@@ -484,14 +483,14 @@ def test_what_was_stopped_early_is_never_taken_for_a_result(evaluated: Path, tmp
     content = json.loads(results.read_text())
     assert content["results"] == {"tts_chain_short_b128": {"alias": "tts_chain_short_b128"}}
     assert content["stopped_early"]["tts_chain_short_b128"]["of"] == 200
-    commands: Iterable[list[str]] = (
-        ["compare", str(folder), str(folder)], ["leaderboard", "build", str(folder), "-o", str(tmp_path / "site")],
-        ["leaderboard", "add", str(folder), "--to", str(tmp_path / "published")], ["diagnose", str(folder)],
-        ["results", "export", str(folder), "--to", "csv", "--out", str(tmp_path / "csv")],
-        ["compare", *[str(next(folder.rglob("block_*.json")))] * 2], ["leaderboard", "regrade", str(folder)],
+    commands: Iterable[list[str | Path]] = (
+        ["compare", folder, folder], ["leaderboard", "build", folder, "-o", tmp_path / "site"],
+        ["leaderboard", "add", folder, "--to", tmp_path / "published"], ["diagnose", folder],
+        ["results", "export", folder, "--to", "csv", "--out", tmp_path / "csv"],
+        ["compare", *[next(folder.rglob("block_*.json"))] * 2], ["leaderboard", "regrade", folder],
     )  # fmt: skip
     for command in commands:
-        done = CliRunner().invoke(app, command)
+        done = cli(*command)
         assert done.exit_code != 0 and "was stopped early by `lm-eval-tts gate`" in done.output, (command, done.output)
     both = tts.read_runs(BASE_RUN, folder)
     assert [run.id for run in both] == ["tiny-chain-dense-fc97c339"]

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from lm_eval_ext.authoring.task_file import TaskFinding
-from lm_eval_ext.cli import app
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import TASKS
+from tests.commands import cli
 from tests.test_authoring import GOOD, write_questions
 
 REACHING = "cycler.__init__.__globals__.os.system('touch CANARY')"
@@ -126,7 +125,7 @@ def test_sync_reads_and_runs_nothing(tmp_path: Path) -> None:
     text = GOOD.replace("NAME", "evil").replace("include: _math", "include: ../_math").replace("FOLDER", str(folder))
     hostile = text.replace(TEXT, f"{{{{{REACHING}}}}}".replace("CANARY", str(canary)))
     (folder / "tts_evil.yaml").write_text(hostile + "  variants: {budgets: [8]}\n", "utf-8")
-    CliRunner().invoke(app, ["tasks", "sync", str(tmp_path)])
+    cli("tasks", "sync", tmp_path)
     assert not canary.exists()
 
 
@@ -141,10 +140,9 @@ def test_who_trusts_a_file_has_it_run(tmp_path: Path, monkeypatch: pytest.Monkey
     path = folder / "tts_own.yaml"
     path.write_text(text, "utf-8")
     monkeypatch.syspath_prepend(str(folder))
-    runner = CliRunner()
-    refused = runner.invoke(app, ["tasks", "check", str(path), "--json"])
+    refused = cli("tasks", "check", path, "--json")
     assert refused.exit_code == 1 and "--trust" in json.loads(refused.output)[0]["text"]
-    assert runner.invoke(app, ["tasks", "check", str(path), "--trust"]).exit_code == 0
+    assert cli("tasks", "check", path, "--trust").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import JournalError
 from lm_eval_ext.generation.engine import Engine
 from lm_eval_ext.generation.journal import Journal, JournaledEngine, default_journal
 from lm_eval_ext.generation.request import Completion, Job, Sampling, Stop
+from tests.commands import cli
 from tests.scripted import ScriptedEngine
 
 JOB = Job((1, 2, 3), 5, Stop(frozenset({9})), Sampling(1.0), seed=7)
@@ -143,19 +142,18 @@ def test_an_engine_decodes_only_what_is_missing(journal: Journal) -> None:
 
 
 def test_the_commands(journal: Journal) -> None:
-    runner = CliRunner()
     journal.keep("model-a", JOB, Completion((4,), "length"), "")
     journal.keep("model-b", JOB, Completion((4, 5), "length"), "")
-    where = ["--path", str(journal.path)]
-    shown = runner.invoke(app, ["journal", "show", *where]).output
+    where = ("--path", journal.path)
+    shown = cli("journal", "show", *where).output
     assert "model-a" in shown and "2 tokens" in shown and "MB" in shown
-    assert "1 stretches" in runner.invoke(app, ["journal", "prune", "--model", "model-a", *where]).output
-    assert "0 stretches" in runner.invoke(app, ["journal", "prune", "--older-than", "1", *where]).output
-    assert runner.invoke(app, ["journal", "prune", *where]).exit_code == 1
-    unknown = runner.invoke(app, ["journal", "prune", "--model", "model-a", *where])
+    assert "1 stretches" in cli("journal", "prune", "--model", "model-a", *where).output
+    assert "0 stretches" in cli("journal", "prune", "--older-than", "1", *where).output
+    assert cli("journal", "prune", *where).exit_code == 1
+    unknown = cli("journal", "prune", "--model", "model-a", *where)
     assert unknown.exit_code == 1 and "--model model-a: not in" in " ".join(unknown.output.split())
     assert journal.prune(before=time.time() + 1) == 1
-    assert runner.invoke(app, ["journal", "show", "--path", str(journal.path) + "x"]).exit_code == 1
+    assert cli("journal", "show", "--path", str(journal.path) + "x").exit_code == 1
 
 
 @pytest.mark.parametrize("words", [["show"], ["prune", "--older-than", "0"]])
@@ -165,7 +163,7 @@ def test_a_damaged_page_is_one_line(words: list[str], journal: Journal) -> None:
     journal.close()
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:8192] + b"\x05" * (len(whole) - 8192))
-    done = CliRunner().invoke(app, ["journal", words[0], "--path", str(journal.path), *words[1:]])
+    done = cli("journal", words[0], "--path", journal.path, *words[1:])
     assert done.exit_code == 1 and done.output.count("\n") == 1 and "cannot be used" in done.output, done.output
 
 
@@ -176,7 +174,7 @@ def test_a_model_is_pruned_by_its_name_or_its_fingerprint(journal: Journal, name
     names = ["6faa, torch 2.13", "6faa, torch 2.14", "7"]
     for model in names:
         journal.keep(model, JOB, Completion((4,), "length"), "")
-    done = CliRunner().invoke(app, ["journal", "prune", "--model", name, "--path", str(journal.path)])
+    done = cli("journal", "prune", "--model", name, "--path", journal.path)
     assert done.exit_code == 0, done.output
     assert sorted(held.model for held in journal.summaries()) == (left or names[:2])
 

@@ -11,28 +11,19 @@ from typing import Any
 import pytest
 from lm_eval.tasks import TaskManager
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, DatasetError
 from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.pruning.calibration import CORPORA, Exchange, calibration
-from tests.commands import LM_EVAL, run
+from tests.commands import LM_EVAL, cli, run
 
 
 def evaluated(model_args: str, out: Path, cache: str = "") -> tuple[dict[str, Any], str]:
-    arguments = ["--model", "pruned-hf", "--model_args", f"{model_args},journal=off,dtype=float32", "--limit", "2"]
-    done = run(
-        LM_EVAL,
-        *arguments,
-        "--tasks",
-        "tts_sums_b8",
-        "--output_path",
-        out,
-        XDG_CACHE_HOME=cache or os.environ["XDG_CACHE_HOME"],
-    )
+    asked = ("--model", "pruned-hf", "--model_args", f"{model_args},journal=off,dtype=float32", "--limit", "2")
+    cache = cache or os.environ["XDG_CACHE_HOME"]
+    done = run(LM_EVAL, *asked, "--tasks", "tts_sums_b8", "--output_path", out, XDG_CACHE_HOME=cache)
     assert done.returncode == 0, done.stderr[-2000:]
     (path,) = out.rglob("results_*.json")
     pruning: dict[str, Any] = json.loads(path.read_text("utf-8"))["config"]["pruning"]
@@ -101,9 +92,9 @@ def test_a_task_of_an_included_folder_is_found(tiny_model: Path, tmp_path: Path)
     own.parent.mkdir(parents=True)
     own.write_text(sums.replace("../_", f"{TASKS}/_"), "utf-8")
     words = ["prune", "--base", str(tiny_model), "--method", "shortgpt", "--calibration", "task:tts_mine"]
-    found = CliRunner().invoke(app, [*words, "--include-path", str(tmp_path / "tasks"), "--out", str(tmp_path)])
+    found = cli(*words, "--include-path", tmp_path / "tasks", "--out", tmp_path)
     assert found.exit_code == 0, found.output
-    assert "unknown task" in CliRunner().invoke(app, [*words, "--out", str(tmp_path)]).output
+    assert "unknown task" in cli(*words, "--out", tmp_path).output
 
     TaskManager(include_path=str(tmp_path / "tasks"))  # as the command line of lm-eval makes one before the model
     lm = PrunedHFLM(str(tiny_model), prune="shortgpt:1", calibration="task:tts_mine", dtype="float32", journal="off")

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from benchmarks.lm_eval_output import scores, write_output
-from lm_eval_ext.cli import app
 from lm_eval_ext.paths import LEADERBOARD
 from lm_eval_ext.runs.load import load
 from lm_eval_ext.runs.samples import read_run, read_samples
+from tests.commands import cli
 from tests.published import CATALOGUE, SECRETS, TASK, VOTES, add, edit, edit_samples, only_run, said
 
 
@@ -51,7 +50,7 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
         ["add", tmp_path / "out", "--to", tmp_path / "file"],
         ["build", tmp_path / "out", "-o", tmp_path / "file"],
     ):
-        done = CliRunner().invoke(app, ["leaderboard", *map(str, words)])
+        done = cli("leaderboard", *words)
         assert done.exit_code == 1 and done.exception.__class__ is SystemExit, done.output
         assert (tmp_path / "file").read_text() == "x"
 
@@ -74,7 +73,7 @@ def test_two_runs_of_one_id_are_refused(tmp_path: Path) -> None:
     assert f"{path}: id=" not in said("check", tmp_path / "results" / "another")
     assert f"{path} has the same id" in said("check", path, twin, code=1)
     edit(twin, lambda run: run.update(dtype="float32"))
-    done = CliRunner().invoke(app, ["leaderboard", "build", str(path), str(twin), "-o", str(tmp_path / "site")])
+    done = cli("leaderboard", "build", path, twin, "-o", tmp_path / "site")
     assert done.exit_code == 1 and f"{twin}: id={path.parent.name!r}: also the id of {path}" in done.stderr
 
 
@@ -95,7 +94,7 @@ def test_a_faulty_site_yaml_is_one_line(change: Callable[[dict[str, Any]], Any],
     change(site)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(site), "utf-8")
     words = ["leaderboard", "build", tmp_path / "out", "-o", tmp_path / "site", "--site", tmp_path / "mine.yaml"]
-    done = CliRunner().invoke(app, list(map(str, words)))
+    done = cli(*words)
     assert done.exit_code == 1 and done.stderr.startswith(f"lm-eval-tts: {tmp_path / 'mine.yaml'}: ")
     assert message in done.stderr and done.stderr.count("\n") == 1
 

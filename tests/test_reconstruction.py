@@ -9,18 +9,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.pruning.export import export
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from tests.checkpoints import LAYERS, write_checkpoint
+from tests.commands import cli
 from tests.test_experts import KINDS, checkpoint
 
 
 def recovered(folder: Path, base: Path, tmp_path: Path, *options: str) -> Any:
-    words = ["recipes", "recover", str(folder), "--base", str(base), "--out", str(tmp_path / "found.yaml"), *options]
-    return CliRunner().invoke(app, words)
+    return cli("recipes", "recover", folder, "--base", base, "--out", tmp_path / "found.yaml", *options)
 
 
 @pytest.mark.parametrize("kind", KINDS)

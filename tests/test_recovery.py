@@ -12,9 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning import finetuning
@@ -24,7 +22,7 @@ from lm_eval_ext.pruning.finetuning import Memory, estimated, training
 from lm_eval_ext.pruning.quantization import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.recovery import recover
-from tests.commands import COMMAND, run
+from tests.commands import COMMAND, cli, run
 from tests.test_prune_on_load import evaluated
 
 SHORT: dict[str, Any] = {"data": "embedded", "steps": 6, "batch_size": 4, "max_tokens": 24, "samples": 8}
@@ -255,7 +253,6 @@ def test_the_estimate_counts_what_is_trained(tiny_model: Path) -> None:
 
 def test_training_without_its_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    words = ["recover", "qwen3-8b-reverse-1", str(tmp_path / "out"), "--data", "embedded"]
-    done = CliRunner().invoke(app, words)
+    done = cli("recover", "qwen3-8b-reverse-1", tmp_path / "out", "--data", "embedded")
     assert done.exit_code == 1 and not list(tmp_path.iterdir())
     assert done.stderr.startswith("lm-eval-tts: recover needs the extra `train`: pip install 'lm-eval-tts[train]' (")

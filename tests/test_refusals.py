@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from lm_eval_ext.analysis.answer_costs import cache_bytes
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import TaskError, TTSError
 from lm_eval_ext.harness.session import task_manager
 from lm_eval_ext.runs.run import asked_budget
+from tests.commands import cli
 from tests.shared import BASE_RUN
 
 TASK = "tts_chain_b128"
@@ -28,7 +27,7 @@ Run = dict[str, Any]
 
 def refused(*words: str | Path, code: int = 2) -> str:
     """What a command says that ends with an exit code, in one line."""
-    done = CliRunner().invoke(app, [str(word) for word in words])
+    done = cli(*words)
     assert done.exit_code == code, done.output
     (line,) = done.stderr.strip().splitlines()
     return line
@@ -87,14 +86,14 @@ def test_a_run_that_contradicts_itself_is_not_compared(
 )
 def test_votes_that_do_not_follow_are_noticed(votes: Callable[[Run], object], words: str, tmp_path: Path) -> None:
     copy = changed(tmp_path, nothing, lambda rows: [votes(row) for row in rows], "tts_chain_maj8")
-    done = CliRunner().invoke(app, ["leaderboard", "check", str(copy)])
+    done = cli("leaderboard", "check", copy)
     assert done.exit_code == 1 and words in done.output
 
 
 @pytest.mark.parametrize("chance", [None, 0, 0.9])
 def test_another_score_of_guessing_than_the_task_s_is_noticed(chance: float | None, tmp_path: Path) -> None:
     copy = changed(tmp_path, lambda run: run["tasks"][TASK].update(chance=chance))
-    done = CliRunner().invoke(app, ["leaderboard", "check", str(copy)])
+    done = cli("leaderboard", "check", copy)
     assert done.exit_code == 1 and f"tasks.{TASK}: chance=" in done.output and "expected 0.1" in done.output
 
 
@@ -189,7 +188,7 @@ def test_paths_of_models_are_those_of_the_file_s_folder(tmp_path: Path) -> None:
         "benchmarks": {"chain_b8": "critical"},
     }
     (tmp_path / "gate.yaml").write_text(json.dumps(content), "utf-8")
-    done = CliRunner().invoke(app, ["gate", str(tmp_path / "gate.yaml"), "--dry-run"])
+    done = cli("gate", tmp_path / "gate.yaml", "--dry-run")
     assert done.exit_code == 0 and f"calibration={tmp_path / 'texts.txt'}" in done.output
 
 
@@ -213,7 +212,7 @@ def test_a_benchmark_that_is_refused_leaves_no_file(tmp_path: Path) -> None:
     rows = "".join(f'{{"problem": "What is {n} + 1?", "answer": "{n + 1}"}}\n' for n in range(5))
     (tmp_path / "sums.jsonl").write_text(rows)
     words = ["tasks", "new", "mine", "--dataset", str(tmp_path / "sums.jsonl"), "--to", str(tmp_path / "tasks")]
-    done = CliRunner().invoke(app, [*words, "--source", "mine", "--license", "MIT", "--language", "xx"])
+    done = cli(*words, "--source", "mine", "--license", "MIT", "--language", "xx")
     assert done.exit_code == 1 and "metadata.language='xx'; expected one of: " in done.stderr
     assert not list((tmp_path / "tasks").rglob("tts_mine*"))
 
@@ -221,12 +220,12 @@ def test_a_benchmark_that_is_refused_leaves_no_file(tmp_path: Path) -> None:
 def test_texts_in_another_encoding_and_broken_templates_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"problem": "Gr\xfc\xdfe", "answer": "2"}\n')
     words = ["tasks", "new", "mine", "--source", "mine", "--license", "MIT", "--to", str(tmp_path / "tasks")]
-    done = CliRunner().invoke(app, [*words, "--dataset", str(tmp_path / "latin.jsonl")])
+    done = cli(*words, "--dataset", tmp_path / "latin.jsonl")
     last = done.stderr.strip().splitlines()[-1]
     assert done.exit_code == 1 and last.startswith("lm-eval-tts: dataset=") and "cannot be loaded" in last
     (tmp_path / "sums.jsonl").write_text('{"problem": "What is 1+1?", "answer": "2"}\n' * 2)
-    assert CliRunner().invoke(app, [*words, "--dataset", str(tmp_path / "sums.jsonl")]).exit_code == 0
+    assert cli(*words, "--dataset", tmp_path / "sums.jsonl").exit_code == 0
     path = tmp_path / "tasks" / "mine" / "tts_mine.yaml"
     path.write_text(path.read_text().replace("question: problem", 'question: "{{ problem "'))
-    done = CliRunner().invoke(app, ["tasks", "check", str(path)])
+    done = cli("tasks", "check", path)
     assert done.exit_code == 1 and "is not a valid Jinja template" in done.output and "tts_mine.yaml:" in done.output

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.harness import server_arguments
 from lm_eval_ext.harness.arguments import run_name
@@ -18,6 +16,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.harness.serving import ServedRecipe, serve_command
 from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import Recipe
+from tests.commands import cli
 from tests.fake_server import FakeServer
 from tests.test_tts_server import SCRIPT, model
 
@@ -65,7 +64,7 @@ def test_what_serve_runs() -> None:
     assert json.loads(options["--model-loader-extra-config"])["kept_layers"] == [0, 1, 2, *range(4, 12)]
     assert json.loads(options["--hf-overrides"])["num_hidden_layers"] == 11
     assert serve_command("pretrained=tiny-chain,drop_layers=[3]", ["--port", "8000"]) == command
-    shown = CliRunner().invoke(app, ["serve", f"pretrained={TINY_CHAIN}", "--dry-run", "--", "--port", "1"])
+    shown = cli("serve", f"pretrained={TINY_CHAIN}", "--dry-run", "--", "--port", "1")
     assert shown.output.endswith("tiny-chain --port 1\n")
 
 
@@ -156,5 +155,5 @@ def test_secrets_of_two_models_are_kept_apart() -> None:
     ],
 )
 def test_what_cannot_be_served_is_one_line(model_args: str, rest: list[str], words: str) -> None:
-    done = CliRunner().invoke(app, ["serve", model_args, "--dry-run", "--", *rest])
+    done = cli("serve", model_args, "--dry-run", "--", *rest)
     assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1

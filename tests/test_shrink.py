@@ -20,9 +20,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, ManifestError
 from lm_eval_ext.gating.gate_report import BenchmarkVerdict, Candidate, GateReport
 from lm_eval_ext.harness.prompts import TaskQuestion, task_prompts, task_questions
@@ -37,7 +35,7 @@ from lm_eval_ext.shrinking.unseen import SeenQuestion, refuse_seen
 from lm_eval_ext.statistics.betting import KeptTest
 from lm_eval_ext.sweep.locks import hold
 from tests.checkpoints import LAYERS, write_checkpoint
-from tests.commands import COMMAND, run
+from tests.commands import COMMAND, cli, run
 from tests.shared import BASE_RUN, ROOT
 
 KINDS: tuple[What, ...] = ("layers", "attention", "mlp")
@@ -307,7 +305,7 @@ def written(folder: Path, **fields: Any) -> Path:
     ],
 )
 def test_what_is_wrong_in_the_file_is_one_line(fields: Any, message: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["shrink", str(written(tmp_path, **fields))])
+    done = cli("shrink", written(tmp_path, **fields))
     assert done.exit_code == 2, done.output
     said = done.stderr.strip().splitlines()[-1]
     assert said.startswith("lm-eval-tts: ") and message in said, said
@@ -349,7 +347,7 @@ def test_a_question_in_words_is_known_without_its_template(taught: str, refused:
     gate = {"benchmarks": {"tts_code_mini": "critical"}, "keep": 0.6}
     recover = {"data": "taught.txt", "steps": 1}
     path = written(tmp_path, recover=recover, gate=gate, run_untrusted_code=True)
-    done = CliRunner().invoke(app, ["shrink", str(path), "--dry-run"])
+    done = cli("shrink", path, "--dry-run")
     said = "recover.data: 1 of 1 are questions of the gate's tts_code_mini"
     assert (said in done.stderr) == refused and done.exit_code == (2 if refused else 0), done.output
 
@@ -392,11 +390,11 @@ def test_what_questions_share_tells_none(prompt: str, refused: bool, monkeypatch
 
 def test_from_a_file_to_a_recipe_and_again(tmp_path: Path) -> None:
     path, results = written(tmp_path), tmp_path / "results.json"
-    planned = CliRunner().invoke(app, ["shrink", str(path), "--dry-run"])
+    planned = cli("shrink", path, "--dry-run")
     assert planned.exit_code == 0 and "attention step by step" in planned.output, planned.output
-    early = CliRunner().invoke(app, ["shrink", str(path), "--status"])
+    early = cli("shrink", path, "--status")
     assert early.exit_code == 2 and "the search isn't finished" in early.output
-    done = CliRunner().invoke(app, ["shrink", str(path), "--json", str(results), "--html", str(tmp_path / "a.html")])
+    done = cli("shrink", path, "--json", results, "--html", tmp_path / "a.html")
     assert done.exit_code == 0, done.output
     content = json.loads(results.read_text())
     recipe = load_recipe(str(tmp_path / "out" / "smallest.yaml"))
@@ -406,22 +404,22 @@ def test_from_a_file_to_a_recipe_and_again(tmp_path: Path) -> None:
     texts = (tmp_path / "out" / "traces.jsonl").read_text().splitlines()
     assert len(texts) == 4, "methods are calibrated on the traces that were checked, and on nothing else"
     written(tmp_path, gate={"benchmarks": {"chain_short_b128": "critical"}, "keep": 0.999, "limit": 48})
-    other = CliRunner().invoke(app, ["shrink", str(path), "--status"])
+    other = cli("shrink", path, "--status")
     assert other.exit_code == 2 and "99.9%" not in other.output.partition("scored")[0], "that was never tested"
     assert "smallest.yaml" not in other.output
     written(tmp_path)
     for again in (["--status"], []):
-        same = CliRunner().invoke(app, ["shrink", str(path), *again])
+        same = cli("shrink", path, *again)
         assert same.exit_code == 0 and same.stdout == done.stdout, same.output
     assert "blocks that are left out keep their weights" in done.output and "This is proof" not in done.output
     refused = written(tmp_path, search={"beam": 1, "worst": 1e-9, "front": 2})
-    none = CliRunner().invoke(app, ["shrink", str(refused)])
+    none = cli("shrink", refused)
     assert none.exit_code == 1 and "Nothing smaller than tiny-chain" in none.output, none.output
     assert not (tmp_path / "out" / "smallest.yaml").exists(), "that of the earlier search says nothing of this one"
     written(tmp_path)
     shutil.rmtree(tmp_path / "out" / "recipes")  # a recipe that is gone is written again
     (tmp_path / "out" / "search.json").unlink()
-    same = CliRunner().invoke(app, ["shrink", str(path)])
+    same = cli("shrink", path)
     assert same.stdout == done.stdout and load_recipe(str(tmp_path / "out" / "smallest.yaml")) == recipe
 
 
@@ -439,14 +437,14 @@ def test_that_nothing_can_be_loaded_is_no_finding(tmp_path: Path, monkeypatch: p
         raise ArchitectureError("its twin is another")
 
     monkeypatch.setattr("lm_eval_ext.shrinking.proposals.pruned_config", refuse)
-    done = CliRunner().invoke(app, ["shrink", str(written(tmp_path))])
+    done = cli("shrink", written(tmp_path))
     assert done.exit_code == 2 and "no smaller version can be loaded: its twin is another" in done.stderr, done.output
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     lock = hold(tmp_path / "out" / "shrink.lock")
     assert lock is not None
-    done = CliRunner().invoke(app, ["shrink", str(written(tmp_path))])
+    done = cli("shrink", written(tmp_path))
     os.close(lock)
     assert done.exit_code == 2 and "another process works on" in done.stderr.strip().splitlines()[-1], done.output
 
@@ -454,12 +452,12 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_what_a_budget_leaves_is_said(tmp_path: Path) -> None:
     path = written(tmp_path, budget={"tokens": 1}, base={"pretrained": "tiny-chain", "dtype": "float32"})
-    done = CliRunner().invoke(app, ["shrink", str(path)])
+    done = cli("shrink", path)
     assert done.exit_code == 0, done.output
     assert "The smallest version so far of tiny-chain" in done.output
     assert "until the budget was used up, so that smaller ones may be kept too" in done.output
     assert f"--model_args dtype=float32,recipe={tmp_path}/out/smallest.yaml --tasks tts_chain_short_b128" in done.output
-    again = CliRunner().invoke(app, ["shrink", str(path)])
+    again = cli("shrink", path)
     assert again.stdout == done.stdout, "what was begun goes on, and nothing else"
 
 
@@ -471,7 +469,7 @@ def test_with_training_the_trained_model_is_proven_and_given(tmp_path: Path) -> 
     for lora in (False, True):
         (tmp_path / str(lora)).mkdir()
         path = written(tmp_path / str(lora), recover={**recover, "lora": lora}, **chains)
-        done = CliRunner().invoke(app, ["shrink", str(path), "--json", str(tmp_path / "found.json")])
+        done = cli("shrink", path, "--json", tmp_path / "found.json")
         assert done.exit_code == 0, done.output
         winner = json.loads((tmp_path / "found.json").read_text())["winner"]
         assert set(winner["arguments"]) == ({"recipe", "peft"} if lora else {"pretrained"}) and winner["recipe"] == ""

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from benchmarks.lm_eval_output import scores, write_output
-from lm_eval_ext.cli import app
 from lm_eval_ext.runs.catalogue import read_catalogue
+from tests.commands import cli
 
 
 def said(*arguments: object, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["leaderboard", *map(str, arguments)])
+    done = cli("leaderboard", *arguments)
     assert done.exit_code == code, done.output
     return done.output
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from shutil import which
 
 import pytest
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.sweep.slurm import states
 from lm_eval_ext.sweep.sources import Study
+from tests.commands import cli
 from tests.test_sweep_runs import outcomes, run_to_its_end, until, written
 
 if which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
@@ -23,7 +22,7 @@ LAUNCH = {"slurm": {"cpus": 1, "time": "0:20:00", "setup": ["export OMP_NUM_THRE
 def test_a_job_that_is_queued_again_goes_on(tmp_path: Path) -> None:
     changes = {"limit": 100, "launch": LAUNCH}
     path, other = written(tmp_path / "slurm", **changes), written(tmp_path / "here", **changes)
-    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    done = cli("sweep", "run", path, "--launch", "slurm")
     assert done.exit_code == 0 and "submitted 2 runs as job " in done.output, done.output
     job = done.output.rpartition("job ")[2].strip()
     study = Study(path, keep=False)
@@ -31,10 +30,10 @@ def test_a_job_that_is_queued_again_goes_on(tmp_path: Path) -> None:
     assert folder is not None
     until((folder / "journal.sqlite-wal").exists, 120)
     subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
-    again = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    again = cli("sweep", "run", path, "--launch", "slurm")
     assert "nothing to submit" in again.output, "it is queued"
     subprocess.run(["scontrol", "update", f"JobId={job}_0", "StartTime=now"], check=False)
     until(lambda: not states(study), 300)
-    shown = CliRunner().invoke(app, ["sweep", "status", str(path)])
+    shown = cli("sweep", "status", path)
     assert "2 done" in shown.output, shown.output
     assert run_to_its_end(other)[0] == 0 and outcomes(path) == outcomes(other), "as on this machine alone"

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from lm_eval_ext.authoring.registry import Tasks
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.redaction import mapping
@@ -21,7 +19,7 @@ from lm_eval_ext.sweep.launchers import LocalLauncher, slots
 from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, work_of
 from lm_eval_ext.sweep.sources import Found, Study, model_args
-from tests.commands import LM_EVAL, run
+from tests.commands import LM_EVAL, cli, run
 
 ROOT = Path(__file__).parent.parent
 GOOD: dict[str, Any] = {
@@ -51,9 +49,9 @@ def test_every_model_pruning_and_seed_is_one_run_of_all_tasks(tmp_path: Path) ->
 
 def test_the_paper_is_sixty_runs_and_twenty_of_knowledge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["sweep", "new", "paper", "--like", "2510.22228"])
+    done = cli("sweep", "new", "paper", "--like", "2510.22228")
     assert done.exit_code == 0, done.output
-    done = CliRunner().invoke(app, ["sweep", "run", "paper.yaml", "--dry-run"])
+    done = cli("sweep", "run", "paper.yaml", "--dry-run")
     commands = [shlex.split(line) for line in done.output.splitlines()]
     assert len(commands) == 80 and len({" ".join(command) for command in commands}) == 80
     reasoning = [command for command in commands if "--seed" in command]
@@ -74,8 +72,8 @@ def test_studies_of_weights_are_written(
     paper: str, runs: int, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert CliRunner().invoke(app, ["sweep", "new", "paper", "--like", paper]).exit_code == 0
-    done = CliRunner().invoke(app, ["sweep", "run", "paper.yaml", "--dry-run"])
+    assert cli("sweep", "new", "paper", "--like", paper).exit_code == 0
+    done = cli("sweep", "run", "paper.yaml", "--dry-run")
     assert done.exit_code == 0, done.output
     assert len(done.output.splitlines()) == runs
     said = done.output.replace('": "', "=").replace('"', "")
@@ -135,13 +133,13 @@ def test_shares_of_experts_and_weights_are_planned(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["sweep", "run", str(written(tmp_path)), "--only", "tinny"])
+    done = cli("sweep", "run", written(tmp_path), "--only", "tinny")
     assert done.exit_code == 1 and "--only tinny: expected one of: tiny" in done.stderr
 
 
 def test_a_printed_command_works_by_itself(tmp_path: Path) -> None:
     path = written(tmp_path, limit=2, seeds=[4], budgets=[8], gen_kwargs={"temperature": 0.7})
-    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--dry-run"])
+    done = cli("sweep", "run", path, "--dry-run")
     line = next(line for line in done.output.splitlines() if "shortgpt:2" in line)
     assert f"--output_path {tmp_path}/out" in line, "from any folder"
     ended = run(LM_EVAL, *shlex.split(line)[1:])
@@ -153,15 +151,15 @@ def test_a_printed_command_works_by_itself(tmp_path: Path) -> None:
 
 def test_a_manifest_to_start_from_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert CliRunner().invoke(app, ["sweep", "new", "mine"]).exit_code == 0
+    assert cli("sweep", "new", "mine").exit_code == 0
     assert len(Study(tmp_path / "mine.yaml").runs) == 5 and "results/mine" in (tmp_path / "mine.yaml").read_text()
-    done = CliRunner().invoke(app, ["sweep", "new", "mine"])
+    done = cli("sweep", "new", "mine")
     assert done.exit_code == 1 and "mine.yaml: exists already; choose another name" in done.stderr
-    done = CliRunner().invoke(app, ["sweep", "new", "my study"])
+    done = cli("sweep", "new", "my study")
     assert done.exit_code == 1 and "a manifest's file name has letters, digits" in done.stderr
-    done = CliRunner().invoke(app, ["sweep", "new", "there/mine"])
+    done = cli("sweep", "new", "there/mine")
     assert done.exit_code == 1 and "there/mine.yaml: folder there does not exist" in done.stderr
-    done = CliRunner().invoke(app, ["sweep", "new", "other", "--like", "none"])
+    done = cli("sweep", "new", "other", "--like", "none")
     assert done.exit_code == 1 and "--like none: expected one of: 2509.12464, 2510.22228, 2604.25098" in done.stderr
 
 
@@ -172,7 +170,7 @@ def test_the_examples_are_sound(name: str, runs: int) -> None:
 
 def test_what_a_study_costs(tmp_path: Path) -> None:
     path = written(tmp_path, limit=5, seeds=[0])
-    done = CliRunner().invoke(app, ["sweep", "plan", str(path), "--speed", "1"])
+    done = cli("sweep", "plan", path, "--speed", "1")
     assert done.exit_code == 0, done.output
     sentences = done.output.splitlines()[-1]
     most = 5 * 3 * (128 + 2 * 16)  # questions, samples, and a trace with two answers
@@ -183,15 +181,15 @@ def test_what_a_study_costs(tmp_path: Path) -> None:
     (row,) = [line for line in done.output.splitlines() if "tiny-dense-s0" in line]
     assert f"{most:,}" in row and f"{5 * 3 * (8 + 128 + 2 * 16):,}" in row and "220,192" in row
     assert f"{3 * most / 3600 / 3:.2f}" in row and f"{2 * 220192 * most:.1e}" in row, "hours and FLOPs of each run"
-    both = CliRunner().invoke(app, ["sweep", "plan", str(path), "--gpu", "h100", "--speed", "5"])
+    both = cli("sweep", "plan", path, "--gpu", "h100", "--speed", "5")
     assert both.exit_code == 1 and "--speed and --gpu: give one of them" in both.stderr
-    voting = CliRunner().invoke(app, ["sweep", "plan", str(written(tmp_path, limit=5, seeds=[0], votes=[8]))])
+    voting = cli("sweep", "plan", written(tmp_path, limit=5, seeds=[0], votes=[8]))
     assert f"at most {3 * 5 * (8 * 272 + 3 * 2 * 16):,} tokens" in voting.output, "votes share the traces of budgets"
     longer = written(tmp_path, limit=5, seeds=[0], budgets=[8], gen_kwargs={"answer_token_budget": 40})
-    assert f"at most {3 * 5 * 3 * (8 + 40):,} tokens" in CliRunner().invoke(app, ["sweep", "plan", str(longer)]).output
+    assert f"at most {3 * 5 * 3 * (8 + 40):,} tokens" in cli("sweep", "plan", longer).output
     other = written(tmp_path, limit=5, seeds=[0], budgets=[24])  # of which there is no file
-    assert f"at most {3 * 5 * 3 * (24 + 16):,} tokens" in CliRunner().invoke(app, ["sweep", "plan", str(other)]).output
-    done = CliRunner().invoke(app, ["sweep", "plan", str(path), "--gpu", "abacus"])
+    assert f"at most {3 * 5 * 3 * (24 + 16):,} tokens" in cli("sweep", "plan", other).output
+    done = cli("sweep", "plan", path, "--gpu", "abacus")
     assert done.exit_code == 1 and "--gpu abacus: expected one of: a100, h100" in done.stderr
 
 
@@ -318,7 +316,7 @@ def test_mappings_in_model_arguments_are_given_whole() -> None:
 
 
 def test_a_study_may_ask_for_any_budget(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["sweep", "run", str(written(tmp_path, budgets=[24], seeds=[0])), "--dry-run"])
+    done = cli("sweep", "run", written(tmp_path, budgets=[24], seeds=[0]), "--dry-run")
     assert done.exit_code == 0 and "tts_chain_b24" in done.output, done.output
     fields = Tasks().fields("tts_chain_b24")
     assert fields is not None and fields["task"] == "tts_chain_b24"

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
+from tests.commands import cli
 from tests.test_sweep import written
 
 BROKEN: list[tuple[dict[str, Any], str]] = [
@@ -127,18 +126,18 @@ MISTAKEN: list[tuple[dict[str, Any], str]] = [
 def test_a_name_that_is_not_known_is_one_line_before_anything_runs(
     change: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    done = CliRunner().invoke(app, ["sweep", "run", str(written(tmp_path, **change))])
+    done = cli("sweep", "run", written(tmp_path, **change))
     assert done.exit_code == 1 and re.search(words, done.stderr), done.stderr
     assert done.stderr.startswith("lm-eval-tts: ") and done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["sweep", "run", str(tmp_path / "none.yaml")])
+    done = cli("sweep", "run", tmp_path / "none.yaml")
     assert done.exit_code == 1 and "none.yaml: cannot be read (No such file or directory)" in done.stderr
 
 
 @pytest.mark.parametrize(("change", "words"), BROKEN)
 def test_a_broken_manifest_is_one_line(change: dict[str, Any], words: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["sweep", "status", str(written(tmp_path, **change))])
+    done = cli("sweep", "status", written(tmp_path, **change))
     assert done.exit_code == 1 and re.search(words, done.stderr), done.stderr
     assert done.stderr.startswith("lm-eval-tts: ") and done.stderr.count("\n") == 1

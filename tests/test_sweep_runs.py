@@ -13,14 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.pruning.recipe import load_recipe
 from lm_eval_ext.runs.study_file import read_study
 from lm_eval_ext.sweep.one import ATTEMPT, progress
 from lm_eval_ext.sweep.sources import Study
-from tests.commands import COMMAND, Started, started
+from tests.commands import COMMAND, Started, cli, started
 
 STUDY: dict[str, Any] = {
     "output": "out", "batch_size": 32, "models": {"tiny": "tiny-chain"}, "tasks": ["chain"], "budgets": [8, 128],
@@ -80,13 +78,13 @@ def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path, monke
         "tiny-dense-s1: started", "tiny-reverse-1-s1: started",
     ], said  # fmt: skip
     assert {name: one for name, one in outcomes(path).items() if name in before} == before
-    done = CliRunner().invoke(app, ["sweep", "status", str(path)])
+    done = cli("sweep", "status", path)
     assert done.exit_code == 0 and "4 done" in done.output
-    done = CliRunner().invoke(app, ["sweep", "plan", str(path)])
+    done = cli("sweep", "plan", path)
     share = re.search(r"4 are done, .* They took (\d+)% of their most tokens", done.output)
     assert share and 0 < int(share[1]) < 100, done.output
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
+    done = cli("sweep", "collect", path)
     assert done.exit_code == 0 and "4 of 4 runs are done and published" in done.output, done.output
     page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
     assert "All 4 runs of study are done." in page and page.count("<tr>") == 4, "two kinds of models, and two heads"
@@ -97,9 +95,9 @@ def test_what_is_done_is_not_done_again_and_what_is_new_is(tmp_path: Path, monke
     assert not list(tmp_path.rglob("*-shm")) and all((folder / "journal.sqlite").is_file() for folder in folders)
     (results,) = folders[0].rglob("results_*.json")
     results.unlink()
-    shown = CliRunner().invoke(app, ["sweep", "status", str(path)])
+    shown = cli("sweep", "status", path)
     assert "3 done, 1 waiting" in shown.output, "what has lost its results is not done"
-    assert CliRunner().invoke(app, ["leaderboard", "check", "leaderboard/results"]).exit_code == 0
+    assert cli("leaderboard", "check", "leaderboard/results").exit_code == 0
 
 
 @pytest.mark.long
@@ -111,9 +109,9 @@ def test_status_and_collect_in_the_middle_of_a_sweep(tmp_path: Path, monkeypatch
     first, second = (folder for run in study.runs if (folder := study.folder_of(run)) is not None)
     until((second / "log.txt").exists, 300)
     until(lambda: progress(second / "log.txt").left.count(":") == 1, 300)
-    shown = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
+    shown = cli("sweep", "status", path).output
     assert "1 done, 1 running" in shown and re.search(r"s1 │ running │ +\d+/\d+ │ +\d+ │ +\d+:\d\d │", shown), shown
-    done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
+    done = cli("sweep", "collect", path)
     assert done.exit_code == 0 and "1 of 2 runs are done and published" in done.output
     page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
     assert "1 of the 2 runs of study is done." in page and "1 of 2 seeds" in page and "not in its results" not in page
@@ -150,17 +148,17 @@ def test_one_model_of_a_study_is_published_apart(tmp_path: Path, monkeypatch: py
     assert code == 0 and "2 of 2 runs are done" in said and said.count("reverse: started") == 2, said
     runs = Study(path, keep=False).runs
     for only in ([], ["--only", "a"]):
-        assert CliRunner().invoke(app, ["sweep", "collect", str(path), *only]).exit_code == 0
+        assert cli("sweep", "collect", path, *only).exit_code == 0
         page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
         assert "All 2 runs of study are done." in page, "what was published before is still there"
     recorded = tmp_path / "leaderboard" / "results" / "studies" / "study.json"
     recorded.write_text(recorded.read_text().replace(f'"{Study(path, keep=False).identity_of(runs[1])}"', '"0"'))
-    assert CliRunner().invoke(app, ["sweep", "collect", str(path), "--only", "a"]).exit_code == 0
+    assert cli("sweep", "collect", path, "--only", "a").exit_code == 0
     assert [one.run is None for one in read_study(recorded).runs] == [False, True], "that was another run of this name"
     other = tmp_path / "other"
     written(other, budgets=[8], models={"c": "tiny-chain"}, pruning=[])
     assert run_to_its_end(other / "study.yaml")[0] == 0
-    done = CliRunner().invoke(app, ["sweep", "collect", str(other / "study.yaml")])
+    done = cli("sweep", "collect", other / "study.yaml")
     assert done.exit_code == 1 and "is of another study of this name; rename this manifest" in done.stderr
 
 
@@ -171,9 +169,9 @@ def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.
     path = written(tmp_path, models=models, pruning=[], budgets=[8])
     code, said = run_to_its_end(path)
     assert code == 1 and "1 of 2 runs are done" in said and "broken-dense-s0: failed: " in said and "float3" in said
-    done = CliRunner().invoke(app, ["sweep", "status", str(path)])
+    done = cli("sweep", "status", path)
     assert "1 done, 1 failed" in done.output and "float3" in done.output
-    done = CliRunner().invoke(app, ["sweep", "collect", str(path)])
+    done = cli("sweep", "collect", path)
     assert done.exit_code == 0 and "1 of 2 runs are done and published" in done.output
     page = (tmp_path / "out" / "site" / "studies.html").read_text("utf-8")
     assert "1 of the 2 runs of study is done." in page and '<span class="s">failed</span>' in page

@@ -8,13 +8,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.paths import write_json
 from lm_eval_ext.sweep.slurm import _indices, states, submit
 from lm_eval_ext.sweep.sources import Study
+from tests.commands import cli
 from tests.test_sweep_runs import TRACED, outcomes, until, written
 
 STANDIN = Path(__file__).with_name("slurm_standin.py")
@@ -38,13 +37,13 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_study_on_slurm(slurm: Path, tmp_path: Path) -> None:
     wanted = {"partition": "gpu", "gpus": 1, "time": "1:00:00", "parallel": 2, "setup": ["export SET_UP=yes"]}
     path = written(tmp_path / "study", budgets=[8], launch={"slurm": wanted})
-    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    done = cli("sweep", "run", path, "--launch", "slurm")
     assert done.exit_code == 0, done.output
     assert done.output.splitlines() == ["submitted 1 choice of layers as job 100", "submitted 2 runs as job 101"]
-    again = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    again = cli("sweep", "run", path, "--launch", "slurm")
     assert "nothing to submit: every run is done or queued" in again.output, "what is queued is not submitted again"
     more = written(tmp_path / "study", budgets=[8], launch={"slurm": wanted}, seeds=[0, 1])
-    again = CliRunner().invoke(app, ["sweep", "run", str(more), "--launch", "slurm"])
+    again = cli("sweep", "run", more, "--launch", "slurm")
     assert again.output.splitlines() == ["submitted 2 runs as job 102"], "what is new"
     assert json.loads((slurm / "job-102.json").read_text())["options"]["dependency"] == "afterany:100", "queued before"
     options = json.loads((slurm / "job-101.json").read_text())["options"]
@@ -53,7 +52,7 @@ def test_a_study_on_slurm(slurm: Path, tmp_path: Path) -> None:
     assert "export SET_UP=yes" in (tmp_path / "study" / "out" / "slurm" / "runs.sh").read_text()
     study = Study(path, keep=False)
     until(lambda: set(states(study).values()) == {"COMPLETED"}, 300)
-    shown = CliRunner().invoke(app, ["sweep", "status", str(path)])
+    shown = cli("sweep", "status", path)
     assert "4 done" in shown.output, shown.output
     assert len(outcomes(path)) == 4
 
@@ -61,7 +60,7 @@ def test_a_study_on_slurm(slurm: Path, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_choice_by_traces_is_submitted_after_the_whole_model(slurm: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "study", budgets=[8, 128], pruning=TRACED)
-    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    done = cli("sweep", "run", path, "--launch", "slurm")
     assert done.output.splitlines() == [
         "submitted 1 run as job 100", "submitted 1 choice of layers as job 101", "submitted 1 run as job 102",
     ]  # fmt: skip
@@ -83,7 +82,7 @@ def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_pa
     write_json(run / "failed.json", {"why": "an older failure"})
     for state, shown in (("RUNNING", "1 running"), ("COMPLETING", "1 running"), ("PENDING", "1 waiting")):
         (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
-        found = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
+        found = cli("sweep", "status", path).output
         assert shown in found and "older" not in found, "what is queued is newer than a failure"
     (run / "failed.json").unlink()
     (slurm / "job-100.json").write_text(json.dumps({"states": []}))
@@ -99,30 +98,30 @@ def test_what_slurm_has_stopped_is_shown_and_submitted_again(slurm: Path, tmp_pa
     (slurm / "job-101.json").unlink()
     for state, shown in (("OUT_OF_MEMORY", "1 failed"), ("RUNNING", "1 running"), ("PENDING", "1 waiting")):
         (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
-        found = CliRunner().invoke(app, ["sweep", "status", str(path)]).output
+        found = cli("sweep", "status", path).output
         assert shown in found and (state != "OUT_OF_MEMORY" or "Slurm says OUT_OF_MEMORY" in found), found
     (slurm / "without-accounting").touch()
     for state, shown in (("RUNNING", "1 running"), ("PENDING", "1 waiting"), ("OUT_OF_MEMORY", "1 waiting")):
         (slurm / "job-100.json").write_text(json.dumps({"states": [state]}))
-        assert shown in CliRunner().invoke(app, ["sweep", "status", str(path)]).output, "where squeue alone knows"
+        assert shown in cli("sweep", "status", path).output, "where squeue alone knows"
     (slurm / "without-accounting").unlink()
-    again = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    again = cli("sweep", "run", path, "--launch", "slurm")
     assert "submitted 1 run as job 101" in again.output
     other = written(tmp_path / "study", budgets=[8], pruning=[], limit=3)
-    assert "1 waiting" in CliRunner().invoke(app, ["sweep", "status", str(other)]).output, "that job is of another run"
-    again = CliRunner().invoke(app, ["sweep", "run", str(other), "--launch", "slurm"])
+    assert "1 waiting" in cli("sweep", "status", other).output, "that job is of another run"
+    again = cli("sweep", "run", other, "--launch", "slurm")
     assert "submitted 1 run as job 102" in again.output
 
 
 def test_slurms_own_words_are_in_the_message(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (slurm / "refuse").touch()
     path = written(tmp_path / "study", pruning=[])
-    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    done = cli("sweep", "run", path, "--launch", "slurm")
     assert done.exit_code == 1 and "sbatch failed with exit code 1: sbatch: error: invalid partition" in done.stderr
-    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm", "--jobs", "2"])
+    done = cli("sweep", "run", path, "--launch", "slurm", "--jobs", "2")
     assert done.exit_code == 1 and "give launch.slurm.parallel in the manifest" in done.stderr
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = CliRunner().invoke(app, ["sweep", "run", str(path), "--launch", "slurm"])
+    done = cli("sweep", "run", path, "--launch", "slurm")
     assert (
         done.exit_code == 1 and "--launch slurm: sbatch is not there; run this where Slurm is installed" in done.stderr
     )

@@ -10,15 +10,14 @@ import pytest
 import yaml
 from datasets import Dataset
 from lm_eval.tasks import TaskManager
-from typer.testing import CliRunner
 
 from lm_eval_ext.authoring.variants import sync
 from lm_eval_ext.choices import LETTERS, shuffled
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.testbed.problems import sums
+from tests.commands import cli
 
 FILES = sorted(TASKS.rglob("*.yaml"))
 BENCHMARKS = ("aime24", "aime25", "math500", "gpqa_diamond")
@@ -153,10 +152,10 @@ def test_sync_writes_deletes_and_settles(tmp_path: Path) -> None:
 
 def test_variants_that_are_out_of_date_are_listed_and_left_alone(tmp_path: Path) -> None:
     write(tmp_path, "t.yaml", "task: t\nmetadata: {variants: {budgets: [8]}}\n")
-    done = CliRunner().invoke(app, ["tasks", "sync", str(tmp_path), "--check"])
+    done = cli("tasks", "sync", tmp_path, "--check")
     assert done.exit_code == 1 and done.output == "variants/t_b8.yaml\n" and not (tmp_path / "variants").exists()
-    assert CliRunner().invoke(app, ["tasks", "sync", str(tmp_path)]).exit_code == 0
-    done = CliRunner().invoke(app, ["tasks", "sync", str(tmp_path), "--check"])
+    assert cli("tasks", "sync", tmp_path).exit_code == 0
+    done = cli("tasks", "sync", tmp_path, "--check")
     assert done.exit_code == 0 and done.output == "files out of date: 0\n"
 
 

@@ -10,16 +10,14 @@ from typing import Any
 
 import pytest
 from lm_eval.api.instance import Instance
-from typer.testing import CliRunner
 
 import lm_eval_ext as tts
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArgumentError, EngineError
 from lm_eval_ext.generation.request import Job, Sampling, Stop
 from lm_eval_ext.harness.models.tts_server import TTSServer
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import TINY_CHAIN
-from tests.commands import LM_EVAL, run
+from tests.commands import LM_EVAL, cli, run
 from tests.fake_server import FakeServer, scripted
 
 SCRIPT = partial(scripted, words=20)  # ids that tiny-chain has
@@ -57,7 +55,7 @@ def test_a_run_from_the_command_line_and_again(tmp_path: Path) -> None:
     assert engine["token_exact"] and engine["seed_reproducible"] and engine["dialect"] == "vllm"
     assert content["config"]["settings"]["token_exact"] == "True"
     assert "sk-secret" not in done.stdout + done.stderr + "".join(map(Path.read_text, [first, second]))
-    added = CliRunner().invoke(app, ["leaderboard", "add", str(first.parent), "--to", str(tmp_path / "published")])
+    added = cli("leaderboard", "add", first.parent, "--to", tmp_path / "published")
     assert added.exit_code == 0, added.output
     published = [path.read_text() for path in (tmp_path / "published").rglob("run.json")]
     assert published and not any(server.url in text for text in published)

@@ -15,10 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
-from typer.testing import CliRunner
 
 from lm_eval_ext import choose_layers
-from lm_eval_ext.cli import app
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError, TTSError
 from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
@@ -31,7 +29,7 @@ from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.pruning.selection import choose
 from lm_eval_ext.pruning.sparsity import Amount, lowest_scores, zeros_of
 from tests.checkpoints import LAYERS, write_checkpoint
-from tests.commands import run
+from tests.commands import cli, run
 from tests.contexts import context_of
 from tests.test_experts import checkpoint
 from tests.tokenizers import TEMPLATE, byte_tokenizer
@@ -350,10 +348,10 @@ def test_recipes_are_written_to_a_new_folder_or_it_fails_before_the_calibration(
     options = ["prune", "--base", str(dense), "--method", "wanda", "--remove", "20%"]
     texts = ["--calibration", texts_file(tmp_path), "--samples", "4"]
     new = tmp_path / "new" / "folder"
-    assert CliRunner().invoke(app, [*options, *texts, "--out", str(new)]).exit_code == 0
+    assert cli(*options, *texts, "--out", new).exit_code == 0
     assert zeros_in(loaded(load_recipe(str(next(new.glob("*.yaml"))))))
     (tmp_path / "file").write_text("")
-    failed = CliRunner().invoke(app, [*options, *texts, "--out", str(tmp_path / "file")])
+    failed = cli(*options, *texts, "--out", tmp_path / "file")
     assert failed.exit_code == 1 and "Weights of layers" not in failed.output and "exists" in failed.output
 
 
