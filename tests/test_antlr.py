@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.shared import ROOT
+from tests.shared import ROOT, table
 
-CASES: list[dict[str, Any]] = json.loads((ROOT / "tests" / "cases" / "percentages.json").read_text("utf-8"))
+CASES: list[dict[str, Any]] = table("percentages.json")
 _CODE = (
     "import json, sys\nfrom importlib.metadata import version\nfrom lm_eval_ext.grading.grading import grades\n"
     "found = grades([(one['gold'], one['answer']) for one in json.load(sys.stdin)])\n"

@@ -257,39 +257,6 @@ def test_different_numbers_are_not_exported_nor_loaded_by_vllm(tmp_path: Path) -
         engine_arguments(str(folder), config, sliced_by(recipe, str(folder), config, {}), {})
 
 
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"drop_experts": {}}, "says nothing that makes the model smaller"),
-        ({"drop_experts": {0: "x"}}, "'x' is not a"),
-        ({"drop_experts": {"a": [1]}}, "'a' is not a"),
-        ({"drop_experts": {0: [1, 1]}}, "1 is listed twice"),
-        ({"drop_experts": {0: []}}, "no"),
-        ({"drop_experts": {"0-1": 3, 1: 2}}, "layer 1 is listed twice"),
-        ({"drop_experts": [1, 2]}, "give experts by layer"),
-        ({"drop_experts": "0: 3, 4"}, "give experts by layer"),
-        ({"drop_experts": {0: -1}}, "is not a"),
-        ({"drop_experts": {0: [1.5]}}, "is not a"),
-        ({"drop_experts": {0: True}}, "is not a"),
-        ({"drop_experts": {0: None}}, "is not a"),
-        ({"drop_experts": {0: "5-3"}}, "is not a"),
-        ({"drop_experts": {0: "99999"}}, "99999"),
-        ({"drop_experts": {0: 1}, "drop": [0]}, "layer 0 or its feed-forward network is dropped as a whole"),
-        ({"drop_experts": {0: 1}, "drop_mlp": [0]}, "layer 0 or its feed-forward network is dropped as a whole"),
-        ({"drop_experts": {0: 1}, "drop": [2], "merge": [{"into": 1, "layers": [2]}]}, "not together with merged"),
-        ({"drop_expert": {0: 1}}, "did you mean drop_experts?"),
-        ({"drop_experts": {0: 1}, "method": "none"}, "method is missing"),
-        ({"drop_experts": 7}, "give experts by layer"),
-    ],
-)
-def test_a_wrong_recipe_is_one_line(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
-    path = tmp_path / "r.yaml"
-    path.write_text(json.dumps({"base": "m", "method": "by hand", "source": "s", **fields}))
-    with pytest.raises(RecipeError) as error:
-        load_recipe(str(path))
-    assert said in str(error.value) and "\n" not in str(error.value), error.value
-
-
 def test_forms_of_the_argument_and_the_name_of_a_run(tmp_path: Path) -> None:
     expected = {0: (3, 7, 8, 9), 1: (2, 5)}
     for value in (

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.lm_eval_output import scores, write_output
 from benchmarks.smollm2 import SMOLLM2
-from lm_eval_ext.errors import ArchitectureError, ArgumentError, RecipeError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, weight_bytes
 from lm_eval_ext.pruning.export import export
@@ -298,34 +298,3 @@ def test_a_wrong_wish_is_one_line(arguments: list[str], message: str, tiny_model
     done = cli("prune", "--base", tiny_model, "--out", tmp_path, *arguments)
     last = done.stderr.strip().splitlines()[-1]
     assert done.exit_code == 1 and last.startswith("lm-eval-tts: ") and message in last
-
-
-MERGE = {"base": "a/b", "drop": [1, 2], "method": "laco", "source": "s"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"merge": [{"into": 2, "layers": [3]}]}, "layer 3 is merged into another, so it must be in `drop` too"),
-        ({"merge": [{"into": 1, "layers": [2]}]}, "others are merged into layer 1, so it must not be in `drop`"),
-        (
-            {"merge": [{"into": 0, "layers": [1]}, {"into": 3, "layers": [1]}]},
-            "layer 1 was already merged into another",
-        ),
-        ({"merge": [{"into": 0, "layers": [1, 1]}]}, "listed twice"),
-        ({"merge": [{"into": 0, "layers": []}]}, "merge.0.layers"),
-        ({"merge": [{"into": -1, "layers": [1]}]}, "merge.0.into"),
-        ({"variant": "other"}, "'rdsc' or 'reference_code'"),
-        ({"calibration": {"name": "x", "samples": 0, "max_tokens": 1, "sha256": "0" * 64}}, "calibration.samples"),
-        ({"calibration": {"name": "x", "samples": 1, "max_tokens": 1, "sha256": "beef"}}, "calibration.sha256"),
-        ({"scores": ["high"]}, "scores.0"),
-        ({"versions": [1]}, "versions"),
-        ({"parameters": 3}, "parameters"),
-    ],
-)
-def test_every_wrong_field_is_named(fields: dict[str, object], message: str, tmp_path: Path) -> None:
-    path = tmp_path / "r.yaml"
-    path.write_text(yaml.safe_dump({**MERGE, **fields}), "utf-8")
-    with pytest.raises(RecipeError) as caught:
-        load_recipe(str(path))
-    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +16,11 @@ from lm_eval_ext.grading.rules import Answer
 from lm_eval_ext.grading.structure import JsonExtractor, JsonRules, json_in
 from lm_eval_ext.grading.texts import TextExtractor, TextRules
 from lm_eval_ext.metrics import FUNCTIONS
+from tests.shared import table
 
 
 def cases(name: str) -> list[Any]:
-    rows = json.loads((Path(__file__).parent / "cases" / f"{name}.json").read_text("utf-8"))
+    rows = table(f"{name}.json")
     return [pytest.param(row, id=f"{row['source']}: {row.get('answer', row.get('text'))}"[:60]) for row in rows]
 
 

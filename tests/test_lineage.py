@@ -14,7 +14,7 @@ from benchmarks.lm_eval_output import DEPTH, scores, write_output
 from benchmarks.packing import W8A8, int8
 from lm_eval_ext.analysis.board import entries
 from lm_eval_ext.api import build_site
-from lm_eval_ext.errors import ArgumentError, RecipeError
+from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.pruning.export import export
@@ -125,28 +125,6 @@ def test_a_model_without_a_card_is_its_own_base(name: str) -> None:
 def test_a_model_that_was_loaded_elsewhere_has_its_information(tiny_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     assert info(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(tiny_model))["base"] == ""
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({}, "says nothing that makes the model smaller; give drop, drop_attention, drop_mlp, drop_experts,"),
-        ({"checkpoint": "org/x"}, "checkpoint and relation belong together"),
-        ({"checkpoint": "org/x", "relation": "shrunk"}, "relation: expected 'quantized', 'pruned'"),
-        ({"quantization": {"method": "quanto", "weights": "nf4"}}, "quanto has int8, int4, int2, float8"),
-        ({"quantization": {"method": "gptq", "weights": "int4"}}, "quantization.method: expected '"),
-        ({"drop": [1], "drop_mlp": [1], "method": "m"}, "layer 1 is dropped as a whole"),
-        ({"drop_atention": [1], "method": "m"}, "did you mean drop_attention?"),
-    ],
-)
-def test_recipes_that_cannot_be_are_one_line(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
-    import yaml
-
-    path = tmp_path / "r.yaml"
-    path.write_text(yaml.safe_dump({"base": "org/base", "source": "s", **fields}))
-    with pytest.raises(RecipeError) as raised:
-        load_recipe(str(path))
-    assert words in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_digests_cover_all_that_changes_the_model_and_old_ones_stay() -> None:

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.generation.engine import COPIES, TOKENS, loops
+from tests.shared import table
 
-TEXTS = json.loads((Path(__file__).parent / "cases" / "looping_texts.json").read_text("utf-8"))
+TEXTS = table("looping_texts.json")
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case["source"]) for case in TEXTS])

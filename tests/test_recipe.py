@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
 from lm_eval_ext.pruning.recipe import format_layers, kept_layers, load_recipe, parse_layers, recipe_names
+from tests.shared import table
 
 
 @pytest.mark.parametrize(
@@ -92,42 +94,14 @@ def test_the_digest_is_of_what_determines_the_model(tmp_path: Path) -> None:
     assert first.digest == same.digest != other.digest
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"drop": "[1, 1]"}, "drop: .*listed twice"),
-        ({"drop": "[]"}, "drop: .*no layers given"),
-        ({"drop": "[x]"}, "drop: .*not a layer index"),
-        ({"drop": "0-100000000"}, "drop: .*no model has a layer 100000000"),
-        ({"scores": "[.nan, 1, 1]"}, r"scores\.0.*: expected a finite number"),
-        ({"scores": "[1, 2]"}, "scores are those of 2 layers, so there is no layer 2 to drop"),
-        ({"scores": "[1, 2, 3, 4]", "method": "joint"}, "scores are those of 2 layers"),
-        ({"drop": "[4]", "merge": "[{into: 20, layers: [4]}]"}, r"merge into 20 of \[4\]: LaCo merges .* \[21\] here"),
-        ({"drop": "[4, 6]", "merge": "[{into: 3, layers: [4, 6]}]"}, r"follow directly, which are \[4, 5\] here"),
-        ({"base": "''"}, "base: "),
-        ({"base": "[a]"}, "base: expected text"),
-        ({"layers": "3"}, "layers: unknown field"),
-        ({"sorce": "x"}, r"sorce: unknown field; did you mean source\?"),
-        ({"dorp": "[1]"}, r"did you mean drop\?"),
-        ({"drop_layers": "[1]"}, r"did you mean drop\?"),
-        ({"quantization": "{method: quanto, weight: int4}"}, r"quantization.weights?: .*"),
-        ({"quantization": "{method: quanto, weights: int4, wieghts: 1}"}, r"wieghts: .*did you mean weights\?"),
-        ({"quantization": "{method: bitsandbyte, weights: nf4}"}, r"did you mean bitsandbytes\?"),
-        ({"checkpoint": "org/q", "relation": "quantised"}, r"did you mean quantized\?"),
-        ({"checkpoint": "a/b", "relation": "quantized", "base": "a/b"}, "is the base itself"),
-    ],
-)
-def test_a_wrong_field_names_file_and_field(change: dict[str, str], message: str, tmp_path: Path) -> None:
-    path = written(tmp_path / "r.yaml", {**GOOD, **change})
-    with pytest.raises(RecipeError, match=message) as error:
-        load_recipe(path)
-    assert str(error.value).startswith(path) and "\n" not in str(error.value)
-
-
-def test_a_missing_field_is_named(tmp_path: Path) -> None:
-    path = written(tmp_path / "r.yaml", {key: value for key, value in GOOD.items() if key != "method"})
-    with pytest.raises(RecipeError, match=r"method is missing; say how the layers were chosen"):
-        load_recipe(path)
+@pytest.mark.parametrize(("fields", "said"), table("wrong_recipes.yaml"))
+def test_a_wrong_recipe_is_one_line_with_its_file(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path, given = tmp_path / "r.yaml", {"base": "m", "method": "by hand", "source": "s", **fields}
+    content = yaml.safe_dump({name: value for name, value in given.items() if value is not None})
+    path.write_text(content.replace("SHA256", f"'{'0' * 64}'"))
+    with pytest.raises(RecipeError) as error:
+        load_recipe(str(path))
+    assert said in str(error.value) and str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:

@@ -206,25 +206,6 @@ def test_a_map_that_is_not_the_recipes_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"drop": [3]}, "layer 1 must be kept and layer 2 dropped"),
-        ({"drop": [1, 2]}, "layer 1 must be kept and layer 2 dropped"),
-        ({"drop": [2], "drop_mlp": [1]}, "needs the feed-forward network before it"),
-        ({"drop": [2], "merge": [{"into": 1, "layers": [2]}]}, "and no merged layers"),
-        ({"drop": [2], "linear_map": {"after": 1, "file": "x"}}, "sha256"),
-    ],
-)
-def test_maps_that_contradict_a_recipe_are_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
-    given = {"base": "a/b", "method": "replaceme", "source": "-"}
-    given |= {"linear_map": {"after": 1, "file": "x.npy", "sha256": "0" * 64}} | fields
-    path = tmp_path / "wrong.yaml"
-    path.write_text(json.dumps(given), "utf-8")
-    with pytest.raises(RecipeError, match=message):
-        load_recipe(str(path))
-
-
-@pytest.mark.parametrize(
     ("kind", "fields", "exact"),
     [
         ("qwen3", {}, True),

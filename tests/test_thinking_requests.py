@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +16,10 @@ from lm_eval_ext.harness import thinking_model
 from lm_eval_ext.harness.arguments import Arguments
 from lm_eval_ext.harness.bridge import ThinkingRequests
 from lm_eval_ext.paths import TASKS
+from tests.shared import table
 from tests.tokenizers import byte_tokenizer
 
-FAMILIES = json.loads((Path(__file__).parent / "cases" / "chat_templates.json").read_text("utf-8"))
+FAMILIES = table("chat_templates.json")
 
 
 def requests_of(family: dict[str, Any]) -> ThinkingRequests:

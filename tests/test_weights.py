@@ -431,42 +431,6 @@ def test_a_wrong_argument_is_one_line(prune: str, said: str, dense: Path, tmp_pa
     assert "\n" not in str(error.value)
 
 
-FIELDS = {"criterion": "wanda", "amount": "20%", "file": "r.safetensors", "sha256": "0" * 64}
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({}, "says nothing that makes the model smaller"),
-        ({"sparsity": {}}, "sparsity.file: is missing"),
-        ({"sparsity": 20}, "sparsity: "),
-        ({"sparsity": {**FIELDS, "criterion": "wonda"}}, "did you mean wanda?"),
-        ({"sparsity": {**FIELDS, "amount": 20}}, "amount=20: of weights, give a share"),
-        ({"sparsity": {**FIELDS, "amount": "120%"}}, "amount=120%: of weights, give a share"),
-        ({"sparsity": {**FIELDS, "amount": "2:4"}}, "amount=2:4: of weights, give a share"),
-        ({"sparsity": {**FIELDS, "amount": "5of4"}}, "amount=5of4: of weights, give a share"),
-        ({"sparsity": {**FIELDS, "amount": None}}, "amount=None: of weights, give a share"),
-        ({"sparsity": {**FIELDS, "sha256": "abc"}}, "sparsity.sha256: "),
-        ({"sparsity": {**FIELDS, "file": ""}}, "sparsity.file: "),
-        ({"sparsity": {**FIELDS, "shares": [0.2, 1.5]}}, "sparsity.shares.1: "),
-        ({"sparsity": {**FIELDS, "shares": 0.2}}, "sparsity.shares: "),
-        ({"sparsity": {**FIELDS, "exponent": -1}}, "sparsity.exponent: "),
-        ({"sparsity": {**FIELDS, "exponent": "x"}}, "sparsity.exponent: "),
-        ({"sparsity": {**FIELDS, "zeros": -1}}, "sparsity.zeros: "),
-        ({"sparsity": {**FIELDS, "share": 0.2}}, "did you mean shares?"),
-        ({"sparsity": FIELDS, "drop": [2], "merge": [{"into": 1, "layers": [2]}]}, "not together with merged layers"),
-        ({"sparsity": FIELDS, "method": "none"}, "method is missing"),
-        ({"sparsities": FIELDS}, "did you mean sparsity?"),
-    ],
-)
-def test_a_wrong_recipe_is_one_line(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
-    path = tmp_path / "r.yaml"
-    path.write_text(json.dumps({"base": "m", "method": "by hand", "source": "s", **fields}))
-    with pytest.raises(RecipeError) as error:
-        load_recipe(str(path))
-    assert said in str(error.value) and "\n" not in str(error.value), error.value
-
-
 @pytest.mark.parametrize("broken", ["missing", "other", "text", "empty list", "no tensors", "another shape"])
 def test_a_broken_file_is_one_line(broken: str, dense: Path, tmp_path: Path) -> None:
     path = choose_layers(str(dense), "wanda", remove="50%", calibration=texts_file(tmp_path)).save(tmp_path / "r.yaml")
