@@ -35,7 +35,7 @@ from lm_eval_ext.runs.literature import read_literature
 from tests.commands import COMMAND, LM_EVAL, Started, cli, run, started
 from tests.fake_server import FakeServer
 from tests.foreign_logs import write_inspect
-from tests.shared import BASE_RUN, ROOT
+from tests.shared import BASE_RUN, ROOT, table
 from tests.test_sweep_runs import family
 from tests.test_sweep_slurm import slurm  # noqa: F401  # a fixture
 
@@ -305,39 +305,7 @@ def test_other_questions_or_another_sampling_are_not_compared(tmp_path: Path) ->
     assert done.exit_code == 2 and "could not be evaluated" in done.output and "temperature=0.3" in done.output
 
 
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"kep": 0.9}, "kep: unknown field; did you mean keep?"),
-        ({"keep": 1}, "keep: expected less than 1"),
-        ({"keep": "much"}, "keep"),
-        ({"for": "some questions"}, "for: expected 'new questions' or 'these questions'"),
-        ({"benchmarks": {"chain_b128": "vital"}}, "'critical', 'supporting' or 'advisory'"),
-        ({"benchmarks": {"chain_b128": "advisory"}}, "none is critical, so nothing could be kept"),
-        ({"benchmarks": {"math": "critical"}}, "is a group; name its tasks"),
-        ({"benchmarks": {"chain_b128": "critical", "tts_chain_b128": "advisory"}}, "is given twice, as tts_chain_b128"),
-        ({"benchmarks": {"chain_b128": {"tier": "critical", "publshed": 1}}}, "did you mean published?"),
-        ({"candidates": {"a": {"results": ""}}}, "candidates.a: expected a folder as results"),
-        ({"candidates": {"a": {"results": "nowhere"}}}, "nowhere: does not exist"),
-        ({"candidates": {"a": {"pretrained": 5}}}, "candidates.a.pretrained: expected text"),
-        ({"base": ""}, "base: says nothing that is loaded"),
-        ({"benchmarks": {"chain_b128": None}}, "expected a tier (critical, supporting, advisory) or a mapping"),
-        ({"candidates": {}}, "candidates: expected at least one entry"),
-        ({"candidates": {"base": "tiny-chain"}}, "is the name of the base"),
-        ({"candidates": {"a": {"results": "x", "dtype": "float32"}}}, "no model arguments beside it"),
-        ({"candidates": {"a": {"drop_layers": [1]}}}, "says nothing that is loaded, and there are only results"),
-        ({"candidates": {"a b": "tiny-chain"}}, "letters, digits"),
-        (
-            {"candidates": {"a": {"pretrained": "tiny-chain", "drop_layer": [1]}}},
-            "candidates.a: unknown model argument 'drop_layer'",
-        ),
-        ({"rounds": 3}, "belongs to `for: these questions`"),
-        ({"base": {"results": "nowhere"}}, "nowhere: does not exist"),
-        ({"benchmarks": {"aime24": "critical"}}, "has no results of tts_aime24"),
-        ({"error": 0}, "error: expected 1e-06 or more"),
-        ({"launch": {"slrum": {}}}, "did you mean slurm?"),
-    ],
-)
+@pytest.mark.parametrize(("fields", "said"), table("wrong_manifests.yaml")["gates"])
 def test_a_wrong_file_is_one_line(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
     done = gate(written(tmp_path, **fields))
     assert done.exit_code == 2 and said in done.output, done.output

@@ -18,7 +18,7 @@ from lm_eval_ext.errors import TaskError, TTSError
 from lm_eval_ext.harness.session import task_manager
 from lm_eval_ext.runs.run import asked_budget
 from tests.commands import cli
-from tests.shared import BASE_RUN
+from tests.shared import BASE_RUN, table
 
 TASK = "tts_chain_b128"
 SMALLER = BASE_RUN.with_name("tiny-chain-shortgpt-1-603da503")
@@ -152,20 +152,7 @@ def test_an_infinite_budget_is_no_limit_and_sizes_that_are_missing_no_cost() -> 
     assert cache_bytes(10, {"cache_token_bytes": 2.0}) is None
 
 
-@pytest.mark.parametrize(
-    ("candidate", "said"),
-    [
-        ({"recipe": "nowhere.yaml"}, "candidates.a: recipe=nowhere.yaml: neither a YAML file nor an installed recipe"),
-        ({"prune": "shortgtp:1"}, "candidates.a: unknown method 'shortgtp'; did you mean shortgpt?"),
-        ({"prune": "shortgpt"}, "candidates.a: prune=shortgpt: give METHOD:N"),
-        ({"prune": "shortgpt:20%"}, "only experts and weights have shares"),
-        ({"prune": "magnitude:1:nrom=l2"}, "magnitude has no parameter 'nrom'; did you mean norm?"),
-        ({"prune": "wanda:20%"}, "calibration is missing"),
-        ({"prune": "shortgpt:1", "calibration": "nowhere.txt"}, "unknown calibration 'nowhere.txt'"),
-        ({"prune": "shortgpt:1", "calibration": "run:nowhere"}, "calibration=run:nowhere: is no folder of results"),
-        ({"prune": "shortgpt:1", "recipe": "qwen3-8b-reverse-1"}, "contradict each other"),
-    ],
-)
+@pytest.mark.parametrize(("candidate", "said"), table("wrong_manifests.yaml")["candidates"])
 def test_a_dry_run_names_what_is_not_there(candidate: dict[str, str], said: str, tmp_path: Path) -> None:
     path = tmp_path / "gate.yaml"
     content = {

@@ -36,7 +36,7 @@ from lm_eval_ext.statistics.betting import KeptTest
 from lm_eval_ext.sweep.locks import hold
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.commands import COMMAND, cli, run
-from tests.shared import BASE_RUN, ROOT
+from tests.shared import BASE_RUN, ROOT, table
 
 KINDS: tuple[What, ...] = ("layers", "attention", "mlp")
 
@@ -242,69 +242,9 @@ def written(folder: Path, **fields: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"remove": {}}, "remove: nothing may be removed"),
-        ({"remove": {"layers": ["wanda"]}}, "layers: wanda doesn't choose layers"),
-        ({"remove": {"mlp": ["attention"]}}, "mlp: attention doesn't choose mlp"),
-        ({"remove": {"layers": ["nope"]}}, "unknown method 'nope'"),
-        ({"remove": {"mlp": ["joint"]}}, "mlp: joint also chooses attention; give attention: [] if they may be"),
-        ({"remove": {"weights": ["reap:25%"]}}, "weights: reap:25% doesn't choose them"),
-        ({"remove": {"experts": ["reap"]}}, "give METHOD:N"),
-        ({"remove": {"bits": ["int3"]}}, "remove: expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
-        ({"remove": {"layers": [], "wieghts": []}}, "wieghts"),
-        ({"remove": {"weights": ["wanda:20%"]}, "minimise": "bytes"}, "remove.weights: doesn't reduce bytes"),
-        ({"remove": {"attention": [], "bits": ["quanto:int8"]}}, "remove.bits: doesn't reduce parameters"),
-        ({"remove": {"attention": []}, "minimise": "layers"}, "doesn't reduce layers; what does: layers"),
-        ({"remove": {"experts": ["frequency:25%"]}, "minimise": "flops"}, "remove.experts: doesn't reduce flops"),
-        ({"base": {"pretrained": "tiny-chain", "drop_layers": "[3]"}}, "drop_layers: makes another model of the base"),
-        ({"model_args": {"quantize": "quanto:int8"}}, "quantize: makes another model of the base"),
-        (
-            {"remove": {"bits": ["quanto:int8"]}, "minimise": "bytes", "recover": {"data": "embedded", "steps": 1}},
-            "remove.bits: quantized models aren't trained",
-        ),
-        (
-            {"remove": {"weights": ["wanda:20%"]}, "recover": {"data": "embedded", "steps": 1}},
-            "remove.weights: training would fill the zeros again",
-        ),
-        ({"base": "tiny-moe-chain"}, "has results of tiny-chain, not of tiny-moe-chain"),
-        ({"traces": {}}, "expected tasks, or run, a folder of results"),
-        ({"traces": {"run": str(BASE_RUN), "tasks": ["y"]}}, "has no results of y; expected one of: tts_chain"),
-        ({"traces": {"tasks": ["y"]}}, "task:y: unknown task"),
-        ({"gate": {"benchmarks": {"chain_short_b128": "advisory"}}}, "none is critical"),
-        ({"base": {"recipe": "tiny-chain-int4"}}, "base: expected pretrained"),
-        (
-            {
-                "recover": {"data": f"run:{BASE_RUN}", "steps": 1},
-                "gate": {"benchmarks": {"chain_b64": "critical"}},
-                "traces": {"run": str(BASE_RUN), "tasks": ["tts_chain_short_b128"], "count": 4},
-            },
-            "recover.data: ",
-        ),
-        ({"recover": {"data": "task:tts_chain_short_b128", "steps": 1}}, "recover.data: "),
-        ({"recover": {"data": "no-such-texts", "steps": 1}}, "no-such-texts"),
-        (
-            {"engine": "pruned-vllm", "minimise": "bytes", "remove": {"bits": ["quanto:int8"]}},
-            "remove.bits: pruned-vllm doesn't load what is quantized so",
-        ),
-        (
-            {"engine": "pruned-vllm", "minimise": "bytes", "remove": {"experts": ["frequency:25%"], "mlp": []}},
-            "remove.mlp: pruned-vllm needs as many experts in every layer",
-        ),
-        ({"base": {"pretrained": "tiny-chain", "hf_overrides": "{}"}}, "hf_overrides: makes another model"),
-        ({"base": None}, "base: is missing"),
-        ({"minimise": "joules"}, "minimise"),
-        ({"engine": "tts-server"}, "engine=tts-server"),
-        ({"traces": {"run": "missing"}}, "missing: does not exist"),
-        ({"recover": {"data": "embedded", "stepz": 5}}, "stepz"),
-        ({"recover": {"steps": 5}}, "recover: data is missing"),
-        ({"recover": {"steps": 0}}, "recover: "),
-        ({"gate": {"benchmarks": {"chain_b128": "critical"}}}, "are questions of the gate's tts_chain_b128"),
-        ({"gate": {"benchmarks": {"no_such": "critical"}}}, "no_such"),
-    ],
-)
+@pytest.mark.parametrize(("fields", "message"), table("wrong_manifests.yaml")["shrinks"])
 def test_what_is_wrong_in_the_file_is_one_line(fields: Any, message: str, tmp_path: Path) -> None:
+    fields = json.loads(json.dumps(fields).replace("BASE_RUN", str(BASE_RUN)))
     done = cli("shrink", written(tmp_path, **fields))
     assert done.exit_code == 2, done.output
     said = done.stderr.strip().splitlines()[-1]

@@ -20,8 +20,8 @@ from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, work_of
 from lm_eval_ext.sweep.sources import Found, Study, model_args
 from tests.commands import LM_EVAL, cli, run
+from tests.shared import ROOT, table
 
-ROOT = Path(__file__).parent.parent
 GOOD: dict[str, Any] = {
     "output": "out", "models": {"tiny": "tiny-chain"}, "tasks": ["chain"], "budgets": [8, 128], "seeds": [0, 1],
     "pruning": [{"method": "shortgpt", "remove": [0, 1, 2], "calibration": "task:tts_chain_short"}],
@@ -130,6 +130,25 @@ def test_shares_of_experts_and_weights_are_planned(tmp_path: Path) -> None:
     assert names(tmp_path, seeds=[0], exclude=[{"remove": "20%"}], pruning=[
         {"method": "wanda", "remove": [0, "20%", "2of4"], "calibration": "task:tts_chain"},
     ]) == ["tiny-dense-s0", "tiny-wanda-2of4-s0"]  # fmt: skip
+
+
+WRONG_MANIFESTS = table("wrong_manifests.yaml")
+WRONG = [("status", *row) for row in WRONG_MANIFESTS["sweeps"]]
+WRONG += [("run", *row) for row in WRONG_MANIFESTS["names in sweeps"]]
+
+
+@pytest.mark.parametrize(("command", "change", "said"), WRONG)
+def test_a_wrong_manifest_is_one_line_before_anything_runs(
+    command: str, change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    done = cli("sweep", command, written(tmp_path, **change))
+    assert done.exit_code == 1 and said in done.stderr, done.stderr
+    assert done.stderr.startswith("lm-eval-tts: ") and done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
+    done = cli("sweep", "run", tmp_path / "none.yaml")
+    assert done.exit_code == 1 and "none.yaml: cannot be read (No such file or directory)" in done.stderr
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
