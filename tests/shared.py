@@ -19,7 +19,7 @@ needs_benchmarks = pytest.mark.skipif(
 )
 
 
-def table(name: str) -> Any:
+def case_table(name: str) -> Any:
     """What a file in `cases` holds."""
     text = (ROOT / "tests" / "cases" / name).read_text("utf-8")
     return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)

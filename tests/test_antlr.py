@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.shared import ROOT, table
+from tests.shared import ROOT, case_table
 
-CASES: list[dict[str, Any]] = table("percentages.json")
+CASES: list[dict[str, Any]] = case_table("percentages.json")
 _CODE = (
     "import json, sys\nfrom importlib.metadata import version\nfrom lm_eval_ext.grading.grading import grades\n"
     "found = grades([(one['gold'], one['answer']) for one in json.load(sys.stdin)])\n"

@@ -28,7 +28,7 @@ from lm_eval_ext.api import build_site
 from lm_eval_ext.runs.literature import FOLDER, literature_schema, read_literature
 from lm_eval_ext.statistics.meta import random_effects
 from tests.commands import cli
-from tests.shared import ROOT
+from tests.shared import ROOT, case_table
 
 CHANCE = {
     "MMLU": 0.25, "MMLU-Redux": 0.25, "MMLU-Pro": 0.1, "ARC-Challenge": 0.25, "HellaSwag": 0.25, "WinoGrande": 0.5,
@@ -440,53 +440,10 @@ def written(folder: Path, change: Mapping[str, Any]) -> Path:
     return folder
 
 
-T, M = "tables/0", "tables/0/models/0"
-FAULTS: Sequence[tuple[Mapping[str, Any], str]] = (
-    ({"source": None}, "source: is missing"),
-    ({"url": None}, "url: is missing"),
-    ({"url": "http://example.org"}, "url: "),
-    ({"url": "javascript:alert(1)"}, "url: "),
-    ({"date": "2026/01"}, "date: "),
-    ({"read": "guessed"}, "read: "),
-    ({"own_method": None}, "own_method: is missing"),
-    ({"tables": []}, "tables: expected at least one entry"),
-    ({"reproduces": "nobody"}, "reproduces: "),
-    ({"reproduces": "card"}, "reproduces: "),
-    ({"author": "me"}, "author: unknown field"),
-    ({f"{T}/where": None}, "where: is missing"),
-    ({f"{T}/wher": "x"}, "did you mean where?"),
-    ({f"{T}/where": ""}, "where: expected text on one line, that is not empty"),
-    ({f"{T}/samples": 0}, "samples: expected more than 0"),
-    ({f"{T}/temperature": -1}, "temperature: expected 0.0 or more"),
-    ({f"{T}/benchmarks": {"GSM8K": {"samples": 1}}}, "benchmarks: GSM8K has no score in this table"),
-    ({f"{T}/base/scores": {}}, "scores: expected at least one entry"),
-    ({f"{T}/base/scores": {"AIME24": 60}}, "small: has MMLU, which the base has not"),
-    ({f"{T}/models": []}, "models: expected at least one entry"),
-    ({f"{M}/scores/AIME24": 101}, "expected a score from 0 to 100"),
-    ({f"{M}/scores/AIME24": -1}, "expected a score from 0 to 100"),
-    ({f"{M}/scores/AIME24": float("nan")}, "expected a score from 0 to 100"),
-    ({f"{M}/scores/AIME24": True}, "expected a score in percent"),
-    ({f"{M}/scores/AIME24": "50+-1"}, "expected a score in percent"),
-    ({f"{M}/scores/AIME24": [50]}, "expected a score in percent"),
-    (
-        {f"{M}/scores/AIME2024": 50, f"{T}/base/scores/AIME2024": 50},
-        "AIME2024 is not in benchmarks.yaml, add it; did you mean",
-    ),
-    ({f"{M}/kind": "smaller"}, "kind: "),
-    ({f"{M}/bits": None}, "bits belong to quantized models"),
-    ({f"{M}/kind": "layers"}, "bits belong to quantized models"),
-    ({f"{M}/bits": 99}, "bits: "),
-    ({f"{M}/removed": 25}, "removed: expected less than 1"),
-    ({f"{M}/recovery_tokens": 1000}, "recovery_tokens belong to a model with `recovered: true`"),
-    ({f"{M}/name": None}, "name: is missing"),
-    ({f"{M}/name": "two\nlines"}, "name: expected text on one line"),
-    ({f"{M}/scores/a\nb": 50, f"{T}/base/scores/a\nb": 50}, "a b is not in benchmarks.yaml"),
-    ({f"{T}/questions": 10**400}, "questions: "),
-    ({f"{M}/recovery": "distilled", f"{M}/recovered": True}, "recovery=distilled: needs recovery_tokens"),
-)
+FAULTS = [*case_table("wrong_sources.yaml")["published"], [{"tables/0/questions": 10**400}, "questions: "]]
 
 
-@pytest.mark.parametrize(("change", "said"), FAULTS, ids=[said[:40] for _, said in FAULTS])
+@pytest.mark.parametrize(("change", "said"), FAULTS)
 def test_a_source_that_is_not_right_is_one_line(tmp_path: Path, change: Mapping[str, Any], said: str) -> None:
     output = command("--folder", written(tmp_path / "sources", change), code=1).strip()
     assert output.count("\n") == 0 and said in output and "card.yaml" in output and len(output) < 500, output

@@ -17,7 +17,7 @@ from lm_eval_ext.authoring import checks
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import LEADERBOARD, TASKS
 from tests.commands import cli
-from tests.shared import needs_benchmarks
+from tests.shared import case_table, needs_benchmarks
 
 GOOD = r"""include: _math
 task: tts_NAME
@@ -42,93 +42,7 @@ def write_questions(path: Path, change: Callable[[list[dict[str, Any]]], Any] = 
     return path
 
 
-# name: what is replaced in the good file, by what; line and rule of the one finding.
-BROKEN = {
-    "unclosed": ("test_split: test", "test_split: [test", 6, "yaml"),
-    "tab": ("  version", "\tversion", 9, "yaml"),
-    "list": (GOOD, "- task\n", 1, "yaml"),
-    "empty": (GOOD, "", 1, "yaml"),
-    "twice": ("doc_to_target: answer\n", "doc_to_target: answer\ndoc_to_target: kind\n", 8, "yaml"),
-    "misspelt": ("doc_to_target: answer\n", "doc_to_target: answer\ndoc_to_txt: x\n", 8, "field"),
-    "repeats": ("doc_to_target: answer\n", "doc_to_target: answer\nrepeats: three\n", 8, "field"),
-    "none": ("doc_to_target: answer\n", "doc_to_target: answer\nrepeats: 0\n", 8, "field"),
-    "metadata": ("  version: 1.0\n", "  version: 1.0\n  versoin: 2\n", 10, "field"),
-    "budget": ("  version: 1.0\n", "  version: 1.0\n  variants: {budgets: [0]}\n", 10, "field"),
-    "kind": ("  version: 1.0\n", "  version: 1.0\n  variants: {budget: [8]}\n", 10, "field"),
-    "metrics": ("doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: []\n", 8, "field"),
-    "output": ("doc_to_target: answer\n", "doc_to_target: answer\noutput_type: multiple_choice\n", 8, "field"),
-    "absent": ("include: _math", "include: _maths", 1, "include"),
-    "circle": ("include: _math", "include: [_math, tts_circle.yaml]", 1, "include"),
-    "nameless": ("task: tts_NAME\n", "", 0, "missing"),
-    "nodata": ("dataset_path: json\n", "", 2, "missing"),
-    "nosplit": ("test_split: test\n", "", 2, "missing"),
-    "nogold": ("doc_to_target: answer\n", "", 2, "missing"),
-    "prefix": ("task: tts_NAME", "task: my_task", 2, "name"),
-    "file": ("task: tts_NAME", "task: tts_another", 2, "name"),
-    "version": ("  version: 1.0\n", "", 8, "metadata"),
-    "licence": ("  license: CC-BY-4.0\n", "", 8, "metadata"),
-    "metric": ("doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: [{metric: math_verfy}]\n", 8, "metric"),
-    "filter": (
-        "doc_to_target: answer\n",
-        "doc_to_target: answer\nfilter_list: [{name: a, filter: [{function: find}]}]\n", 8, "filter",
-    ),
-    "thinking": (
-        "doc_to_target: answer\n", "doc_to_target: answer\ngeneration_kwargs: {temperature: 1.0}\n", 8, "generation",
-    ),
-    "images": ("doc_to_target: answer\n", "doc_to_target: answer\ndoc_to_image: kind\n", 8, "field"),
-    "judge": ("doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: [{metric: llm_judge}]\n", 8, "metric"),
-    "untrusted": ("test_split: test\n", "test_split: test\nprocess_results: !function own.check\n", 6, "function"),
-    "unknown": (
-        "doc_to_target: answer\n",
-        "doc_to_target: answer\ngeneration_kwargs:\n  thinking_token_budget: 8\n  temprature: 1\n", 10, "generation",
-    ),
-    "greedy": (
-        "doc_to_target: answer\n",
-        "doc_to_target: answer\ngeneration_kwargs: {do_sample: false, thinking_token_budget: 8}\n", 8, "generation",
-    ),
-    "jinja": ("{{problem}}", "{{problem", 6, "template"),
-    "instruction": (r"\n\nPut your final answer within \\boxed{}.", "", 6, "instruction"),
-    "function": ("test_split: test\n", "test_split: test\nprocess_docs: !function no.such.thing\n", 6, "function"),
-    "variants": ("  version: 1.0\n", "  version: 1.0\n  variants: {budgets: [8]}\n", 10, "variants"),
-    "unreachable": ("questions.jsonl", "no_questions.jsonl", 3, "dataset"),
-    "split": ("test_split: test\n", "test_split: tests\n", 5, "split"),
-    "field": ("{{problem}}", "{{problm}}", 6, "field"),
-    "fixed": ("doc_to_target: answer", "doc_to_target: anser", 7, "field"),
-    "public": ("  version: 1.0\n", "  version: 1.0\n  gated: true\n", 10, "gated"),
-    "blank": ("questions.jsonl", "blank.jsonl", 6, "question"),
-    "repeated": ("questions.jsonl", "repeated.jsonl", 6, "question"),
-    "goldless": ("questions.jsonl", "goldless.jsonl", 7, "gold"),
-    "prose": ("questions.jsonl", "prose.jsonl", 7, "gold"),
-    "null": ("questions.jsonl", "null.jsonl", 7, "gold"),
-    "lists": ("questions.jsonl", "lists.jsonl", 7, "template"),
-    "asked": ("questions.jsonl", "asked.jsonl", 6, "template"),
-    "unbalanced": ("questions.jsonl", "unbalanced.jsonl", 7, "gold"),
-    "nameless_metric": (
-        "doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: [{aggregation: mean}]\n", 8, "field",
-    ),
-    "ambiguous": ("doc_to_target: answer\n", "doc_to_target: answer\ntag: 3\n", 8, "field"),
-    "within": ("  version: 1.0\n", "  version: 1.0\n  hub: {datset: org/name}\n", 10, "field"),
-    "twice_in_a_list": (
-        "doc_to_target: answer\n", "doc_to_target: answer\nmetric_list: [{metric: x, metric: y}]\n", 8, "yaml",
-    ),
-    "constant": ("{{problem}}", "Solve it.", 6, "field"),
-    "sometimes": (
-        r"\n\nPut your final answer within \\boxed{}.",
-        r"{% if '3/7' not in problem %} Put it within \\boxed{}.{% endif %}", 6, "instruction",
-    ),
-    "training": (
-        "{test: FOLDER/questions.jsonl}}\ntest_split: test\n",
-        "{train: FOLDER/questions.jsonl, validation: FOLDER/others.jsonl}}\ntest_split: train\n", 5, "split",
-    ),
-    "Capitals": ("task: tts_NAME", "task: tts_Capitals", 2, "name"),
-    "huge": (
-        "task: tts_NAME\n", "task: tts_NAME\ngeneration_kwargs: {do_sample: true, temperature: 0.6, max_gen_toks: 512, "
-        "thinking_token_budget: 512, until: []}\n", 3, "generation",
-    ),
-    "trained": (
-        "{test: FOLDER/questions.jsonl}", "{test: FOLDER/questions.jsonl, train: FOLDER/questions.jsonl}", 5, "split",
-    ),
-}  # fmt: skip
+BROKEN = case_table("wrong_tasks.yaml")["faults"]
 
 
 def new(*words: str | Path) -> tuple[int, str]:
@@ -160,8 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_questions(folder / "unbalanced.jsonl", lambda questions: questions[3].update(answer=r"\frac{6}{1"))
     write_questions(folder / "prose.jsonl", lambda questions: questions[3].update(answer="it depends, see above"))
     for name, (given, instead, _, _) in {"good": ("", "", 0, ""), **BROKEN}.items():
-        assert given in GOOD
-        text = GOOD.replace(given, instead, 1) if given else GOOD
+        assert given == "GOOD" or given in GOOD
+        text = instead if given == "GOOD" else GOOD.replace(given, instead, 1) if given else GOOD
         text = text.replace("NAME", name).replace("FOLDER", str(folder))
         (folder / f"tts_{name}.yaml").write_text(text, "utf-8")
     return folder
@@ -178,7 +92,7 @@ def found(folder: Path) -> dict[str, list[tuple[int, str]]]:
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_fault_is_one_finding_with_its_line(name: str, found: dict[str, list[tuple[int, str]]]) -> None:
-    assert found.get(name) == [BROKEN[name][2:]]
+    assert found.get(name) == [tuple(BROKEN[name][2:])]
 
 
 def test_what_is_in_order_has_none(found: dict[str, list[tuple[int, str]]]) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from benchmarks.smollm2 import HUB
 from lm_eval_ext.cli.tasks import checked
+from tests.shared import case_table
 from tests.test_authoring import last_line, new
 
 FORMS = HUB.parent / "interop" / "hub"
@@ -125,53 +126,7 @@ def test_real_forms(name: str, tmp_path: Path) -> None:
     made(tmp_path)
 
 
-FAULTS: Sequence[tuple[Mapping[str, Any], str]] = (
-    ({"solvers": [{"name": "use_tools"}]}, "sums: solvers: use_tools: not possible in a task of ours"),
-    ({"solvers": [{"name": "system_message", "args": {"template": "Be brief"}}]}, "solvers: system_message"),
-    ({"field_spec": {"input": "question", "target": "answer", "input_image": "picture"}}, "questions with pictures"),
-    ({"scorers": [{"name": "rouge"}]}, "scorers: rouge; expected one of: choice, math"),
-    (
-        {"field_spec": {"input": "question", "target": "literal:C", "choices": ["a", "b"], "metadata": ["id"]}},
-        "literal:C: expected the letter",
-    ),
-    (
-        {"field_spec": {"input": "question", "target": "literal:B", "metadata": ["id"]}},
-        "literal:B: expected the letter",
-    ),
-    ({"field_spec": {"input": "question"}}, "target: is missing"),
-    ({"epochs": 0}, "epochs: expected 1 or more"),
-    ({"grader": "x"}, "grader: unknown field"),
-    ({"split": ["a", "b"]}, "split"),
-    ({"split": "train"}, "no split 'train'"),
-    ({"field_spec": {"input": "qestion", "target": "answer"}, "solvers": []}, "did you mean question?"),
-    (
-        {"solvers": [{"name": "prompt_template", "args": {"template": "{prompt} {tool}"}}]},
-        "{tool} is neither prompt nor",
-    ),
-    ({"solvers": [{"name": "prompt_template", "args": {"template": "{prompt"}}]}, "prompt_template: not a template"),
-    ({"solvers": [{"name": "prompt_template", "args": {"template": "{{{{x}}}} {prompt}"}}]}, "would read as its own"),
-    ({"solvers": [{"name": "prompt_template", "args": {"template": "\\text{{{prompt}}}"}}]}, "would read as its own"),
-    (
-        {"solvers": [{"name": "chain_of_thought", "args": {"template": "Hm. {prompt}"}}]},
-        "template changes what is asked",
-    ),
-    ({"solvers": [{"name": "user_message", "args": {"template": "In base 7."}}]}, "user_message: not possible"),
-    ({"epoch_reducer": "pass_at_4"}, "epoch_reducer=pass_at_4: expected mean"),
-    (
-        {"field_spec": {"input": "{{ cycler.__init__.__globals__ }}", "target": "answer"}},
-        "expected the name of a column",
-    ),
-    ({"field_spec": {"input": "question' ~ x ~ '", "target": "answer"}}, "expected the name of a column"),
-    (
-        {"field_spec": {"input": "question", "target": "answer", "metadata": ["id", "{%x%}"]}},
-        "expected the name of a column",
-    ),
-    ({"field_spec": {"input": "question", "target": "{{answer}}", "metadata": ["id"]}}, "no field '{{answer}}'"),
-    ({"field_spec": {"input": "question", "target": "answer", "metadata": ["id", "level"]}}, "no field 'level'"),
-)
-
-
-@pytest.mark.parametrize(("change", "said"), FAULTS, ids=[said[:30] for _, said in FAULTS])
+@pytest.mark.parametrize(("change", "said"), case_table("wrong_sources.yaml")["hub"])
 def test_what_is_no_task_of_ours_is_one_line(change: Mapping[str, Any], said: str, tmp_path: Path) -> None:
     dataset(tmp_path, [{**MATH, **change}])
     code, output = new("mine", "--from-hub", "lab/mine")

@@ -35,7 +35,7 @@ from lm_eval_ext.runs.literature import read_literature
 from tests.commands import COMMAND, LM_EVAL, Started, cli, run, started
 from tests.fake_server import FakeServer
 from tests.foreign_logs import write_inspect
-from tests.shared import BASE_RUN, ROOT, table
+from tests.shared import BASE_RUN, ROOT, case_table
 from tests.test_sweep_runs import family
 from tests.test_sweep_slurm import slurm  # noqa: F401  # a fixture
 
@@ -305,7 +305,7 @@ def test_other_questions_or_another_sampling_are_not_compared(tmp_path: Path) ->
     assert done.exit_code == 2 and "could not be evaluated" in done.output and "temperature=0.3" in done.output
 
 
-@pytest.mark.parametrize(("fields", "said"), table("wrong_manifests.yaml")["gates"])
+@pytest.mark.parametrize(("fields", "said"), case_table("wrong_manifests.yaml")["gates"])
 def test_a_wrong_file_is_one_line(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
     done = gate(written(tmp_path, **fields))
     assert done.exit_code == 2 and said in done.output, done.output

@@ -22,14 +22,14 @@ from lm_eval_ext.grading.rules import Extractor
 from lm_eval_ext.grading.wrapping import normalised
 from lm_eval_ext.harness.registration import FILTERS
 from lm_eval_ext.metrics import FUNCTIONS, share_compared
-from tests.shared import needs_benchmarks, table
+from tests.shared import case_table, needs_benchmarks
 
 math_verify, math_graded, choice_match = (FUNCTIONS[name] for name in ("math_verify", "math_graded", "choice_match"))
 MathAnswer, ChoiceAnswer = FILTERS["math_answer"], FILTERS["choice_answer"]
 
 
 def cases(name: str) -> list[Any]:
-    return [pytest.param(row, id=row["source"]) for row in table(f"{name}.json")]
+    return [pytest.param(row, id=row["source"]) for row in case_table(f"{name}.json")]
 
 
 @pytest.mark.parametrize("case", cases("graded_outputs"))
@@ -51,7 +51,7 @@ def test_equivalence(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(row, id=f"{row['gold']} and {row['answer']}") for row in table("read_whole.json")]
+    "case", [pytest.param(row, id=f"{row['gold']} and {row['answer']}") for row in case_table("read_whole.json")]
 )
 def test_an_answer_is_read_whole_or_not_at_all(case: dict[str, Any]) -> None:
     pairs = [(case["gold"], case["answer"]), (case["answer"], case["gold"])]
@@ -60,14 +60,14 @@ def test_an_answer_is_read_whole_or_not_at_all(case: dict[str, Any]) -> None:
 
 def test_pairs_that_every_reader_decides() -> None:
     """Written without looking at the grader: `[gold, answer, whether they are equal]`."""
-    pairs = table("pairs.json")
+    pairs = case_table("pairs.json")
     graded = grades([(gold, answer) for gold, answer, _ in pairs])
     assert [pair for pair, grade in zip(pairs, graded, strict=True) if grade.correct != pair[2]] == []
 
 
 def test_outputs_of_which_every_reader_knows_the_answer() -> None:
     """Also written without looking: what is found in a text, or what must `not` be taken for its answer."""
-    texts = table("declared.json") + table("chosen.json")
+    texts = case_table("declared.json") + case_table("chosen.json")
     found = [str(extractor(row["filter"], row["options"]).answers([[row["text"]]], [{}])[0][0]) for row in texts]
     graded = grades(
         [(row.get("not") or row["answer"] or "0", answer) for row, answer in zip(texts, found, strict=True)]
@@ -82,7 +82,7 @@ def test_outputs_of_which_every_reader_knows_the_answer() -> None:
 
 def test_math_verify_published_behaviour() -> None:
     """At least as many verdicts right as by Math-Verify alone, whose own are kept in the rows."""
-    published = table("math_verify.json")
+    published = case_table("math_verify.json")
     places = ("boxed", "declared", "last_expression")
     graded = grades([(final_answer(row["gold"], places), final_answer(row["output"], places)) for row in published])
     wrong = [row for row, grade in zip(published, graded, strict=True) if grade.correct != row["equal"]]

@@ -14,6 +14,7 @@ from lm_eval_ext.authoring.task_file import TaskFinding
 from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.paths import TASKS
 from tests.commands import cli
+from tests.shared import case_table
 from tests.test_authoring import GOOD, write_questions
 
 REACHING = "cycler.__init__.__globals__.os.system('touch CANARY')"
@@ -24,54 +25,12 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 TEXT = "{{problem}}"
 TARGET = "doc_to_target: answer"
 
-# name: what is replaced in a good file, by what; the rule of the one finding, and a part of its text.
-HOSTILE: dict[str, tuple[str, str, str, str]] = {
-    "globals": (TEXT, f"{{{{{REACHING}}}}}", "template", "accesses more"),
-    "globals_of_a_field": (TEXT, "{{problem.__class__.__mro__[1].__subclasses__()}}", "template", "accesses more"),
-    "by_subscript": (TEXT, "{{problem['__class__']['__mro__']}}", "template", "accesses more"),
-    "by_attr": (TEXT, "{{problem|attr('__class__')}}", "template", "accesses more"),
-    "by_pieces": (TEXT, "{{problem|attr('_' ~ '_class_' ~ '_')}}", "template", "accesses more"),
-    "by_format": (TEXT, "{{'{0.__class__}'.format(problem)}}", "template", "accesses more"),
-    "by_loop": (TEXT, "{% for x in [''] %}{{x.__class__.__base__}}{% endfor %}{{problem}}", "template", "accesses"),
-    "in_the_target": (TARGET, f'doc_to_target: "{{{{{REACHING}}}}}"', "template", "accesses more"),
-    "import_of_a_file": (TEXT, "{% include '/etc/passwd' %}{{problem}}", "template", "cannot be rendered"),
-    "endless": (
-        TEXT, "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{{problem}}", "template",
-        "exceeds a limit",
-    ),
-    "power": (TEXT, "{{99999999**99999999}}{{problem}}", "template", "exceeds a limit"),
-    "memory": (TEXT, "{{'x' * 99999999999}}{{problem}}", "template", ""),
-    "system": ("test_split: test\n", "test_split: test\nprocess_docs: !function os.system\n", "function", "not run"),
-    "of_ours": (
-        "dataset_path: json\ndataset_kwargs: {data_files: {test: FOLDER/questions.jsonl}}",
-        "custom_dataset: !function lm_eval_ext.authoring.task_file.import_module\ndataset_kwargs: {name: evil}",
-        "function", "not run",
-    ),
-    "beside_it": (
-        "test_split: test\n", "test_split: test\nprocess_docs: !function evil.run\n", "function", "not run",
-    ),
-    "pickle": ("dataset_path: json", "dataset_path: pandas", "dataset", "allowed: json, csv"),
-    "loader": ("dataset_path: json", "dataset_path: FOLDER/loader.py", "dataset", "allowed: json, csv"),
-    "remote_code": (
-        "dataset_kwargs: {", "dataset_kwargs: {trust_remote_code: true, ", "dataset", "trust_remote_code; a",
-    ),
-    "cache": ("dataset_kwargs: {", "dataset_kwargs: {cache_dir: /etc, ", "dataset", "cache_dir; allowed:"),
-    "data_elsewhere": ("FOLDER/questions.jsonl", "/etc/passwd", "dataset", "is neither near"),
-    "data_above": ("FOLDER/questions.jsonl", "FOLDER/../../../../../../etc/passwd", "dataset", "is neither near"),
-    "data_in_a_list": ("FOLDER/questions.jsonl", "[FOLDER/questions.jsonl, /etc/passwd]", "dataset", "is neither near"),
-    "data_by_pattern": ("FOLDER/questions.jsonl", "/proc/self/*", "dataset", "is neither near"),
-    "include_elsewhere": ("include: _math", "include: /etc/passwd", "include", "is outside"),
-    "include_above": ("include: _math", "include: ../../../../../../../../etc/passwd", "include", "is outside"),
-    "python_object": (TARGET, "doc_to_target: !!python/object/apply:os.system ['touch CANARY']", "yaml", "cannot be"),
-    "python_name": (TARGET, "doc_to_target: !!python/name:os.system", "yaml", "cannot be read"),
-    "python_module": (TARGET, "doc_to_target: !!python/module:antigravity", "yaml", "cannot be read"),
-    "other_tag": (TARGET, "doc_to_target: !run [touch, CANARY]", "yaml", "cannot be read"),
-    "function_of_a_list": (TARGET, "doc_to_target: !function [os, system]", "yaml", "cannot be read"),
+HOSTILE = case_table("wrong_tasks.yaml")["hostile"] | {
     "anchors": (GOOD, GOOD + BOMB, "yaml", "anchors"),
     "circle": (GOOD, GOOD + "tag: &a [*a]\n", "yaml", "anchors"),
     "huge": (GOOD, GOOD + "# " + "x" * 1_100_000 + "\n", "yaml", "is larger"),
     "deep": (GOOD, GOOD + "tag: " + "[" * 5_000 + "]" * 5_000 + "\n", "yaml", "cannot be read"),
-}  # fmt: skip
+}
 
 
 class Evil:

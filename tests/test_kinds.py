@@ -16,11 +16,11 @@ from lm_eval_ext.grading.rules import Answer
 from lm_eval_ext.grading.structure import JsonExtractor, JsonRules, json_in
 from lm_eval_ext.grading.texts import TextExtractor, TextRules
 from lm_eval_ext.metrics import FUNCTIONS
-from tests.shared import table
+from tests.shared import case_table
 
 
 def cases(name: str) -> list[Any]:
-    rows = table(f"{name}.json")
+    rows = case_table(f"{name}.json")
     return [pytest.param(row, id=f"{row['source']}: {row.get('answer', row.get('text'))}"[:60]) for row in rows]
 
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_ext.generation.engine import COPIES, TOKENS, loops
-from tests.shared import table
+from tests.shared import case_table
 
-TEXTS = table("looping_texts.json")
+TEXTS = case_table("looping_texts.json")
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case["source"]) for case in TEXTS])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
 from lm_eval_ext.pruning.recipe import format_layers, kept_layers, load_recipe, parse_layers, recipe_names
-from tests.shared import table
+from tests.shared import case_table
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_digest_is_of_what_determines_the_model(tmp_path: Path) -> None:
     assert first.digest == same.digest != other.digest
 
 
-@pytest.mark.parametrize(("fields", "said"), table("wrong_recipes.yaml"))
+@pytest.mark.parametrize(("fields", "said"), case_table("wrong_recipes.yaml"))
 def test_a_wrong_recipe_is_one_line_with_its_file(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
     path, given = tmp_path / "r.yaml", {"base": "m", "method": "by hand", "source": "s", **fields}
     content = yaml.safe_dump({name: value for name, value in given.items() if value is not None})

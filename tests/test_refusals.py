@@ -18,7 +18,7 @@ from lm_eval_ext.errors import TaskError, TTSError
 from lm_eval_ext.harness.session import task_manager
 from lm_eval_ext.runs.run import asked_budget
 from tests.commands import cli
-from tests.shared import BASE_RUN, table
+from tests.shared import BASE_RUN, case_table
 
 TASK = "tts_chain_b128"
 SMALLER = BASE_RUN.with_name("tiny-chain-shortgpt-1-603da503")
@@ -152,7 +152,7 @@ def test_an_infinite_budget_is_no_limit_and_sizes_that_are_missing_no_cost() -> 
     assert cache_bytes(10, {"cache_token_bytes": 2.0}) is None
 
 
-@pytest.mark.parametrize(("candidate", "said"), table("wrong_manifests.yaml")["candidates"])
+@pytest.mark.parametrize(("candidate", "said"), case_table("wrong_manifests.yaml")["candidates"])
 def test_a_dry_run_names_what_is_not_there(candidate: dict[str, str], said: str, tmp_path: Path) -> None:
     path = tmp_path / "gate.yaml"
     content = {

@@ -30,6 +30,7 @@ from lm_eval_ext.sandbox.launcher import Sandbox, unsupported
 from lm_eval_ext.sandbox.pipes import ProgramLimits
 from lm_eval_ext.sandbox.plain import decoded, encoded
 from lm_eval_ext.sandbox.syscalls import MACHINES, filter_of, table
+from tests.shared import case_table
 
 LIMITS = ProgramLimits(seconds=2, memory=512 << 20, grace=2)
 HEADERS = Path("/usr/include/asm-generic/unistd.h"), Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
@@ -129,80 +130,11 @@ def test_hostile_programs_elsewhere(options: list[str], before: tuple[str, ...],
 
 # Honest programs --------------------------------------------------------------------------------------
 
-HONEST = {
-    "input": ("print(int(input()) + int(input()))", "1\n2\n", "3\n"),
-    "all input": ("import sys\nprint(sum(map(int, sys.stdin.read().split())))", "1 2\n3", "6\n"),
-    "binary input": ("import sys\nprint(len(sys.stdin.buffer.read()))", "äöü", "6\n"),
-    "lines": ("import sys\nfor line in sys.stdin: print(line.strip()[::-1])", "ab\ncd\n", "ba\ndc\n"),
-    "text of all kinds": ("print('äöü € 漢字 😀')", "", "äöü € 漢字 😀\n"),
-    "writes without a line": ("import sys\nsys.stdout.write('x')\nsys.stdout.flush()", "", "x"),
-    "binary output": ("import sys\nsys.stdout.buffer.write(b'ab')", "", "ab"),
+HONEST = case_table("sandboxed_programs.yaml")["honest"] | {
     "much output": ("print('x' * 3_000_000)", "", "x" * 3_000_000 + "\n"),
     "much input": ("print(len(input()))", "x" * 1_000_000, "1000000\n"),
     "does not read its input": ("print(1)", "x" * 1_000_000, "1\n"),
-    "a thread for recursion": (
-        "import sys, threading\nsys.setrecursionlimit(10 ** 6)\nthreading.stack_size(1 << 26)\n"
-        "def f(n): return n and 1 + f(n - 1)\ndef main(): print(f(20000))\n"
-        "t = threading.Thread(target=main)\nt.start()\nt.join()",
-        "", "20000\n",
-    ),
-    "recursion": (
-        "import sys\nsys.setrecursionlimit(10 ** 6)\ndef f(n): return n and 1 + f(n - 1)\nprint(f(50000))",
-        "", "50000\n",
-    ),
-    "modules": (
-        "import asyncio.events, bisect, calendar, collections, csv, difflib, fractions, hashlib, heapq, itertools\n"
-        "import json, math\n"
-        "import statistics, string, textwrap, typing, unicodedata, uuid, zlib\nprint(math.comb(10, 3))",
-        "", "120\n",
-    ),
-    "classes and pickles": (
-        "import dataclasses, pickle\n@dataclasses.dataclass\nclass P:\n    x: int = 1\n"
-        "print(pickle.loads(pickle.dumps(P(2))).x, __name__)",
-        "", "2 __main__\n",
-    ),
-    "time": ("import time\ntime.sleep(0.01)\nprint(time.time() > 0, time.perf_counter() > 0)", "", "True True\n"),
-    "random": ("import random, secrets, os\nprint(len(os.urandom(3)), random.Random(1).randint(1, 1))", "", "3 1\n"),
-    "big numbers": ("import sys\nsys.set_int_max_str_digits(0)\nprint(len(str(3 ** 20000)))", "", "9543\n"),
-    "decimals": (
-        "from decimal import Decimal, getcontext\ngetcontext().prec = 30\nprint(Decimal(2).sqrt())",
-        "", "1.41421356237309504880168872421\n",
-    ),
-    "ends itself": ("print(1)\nexit()", "", "1\n"),
-    "ends with 0": ("import sys\nprint(1)\nsys.exit(0)", "", "1\n"),
-    "catches its error": ("try: 1 / 0\nexcept ZeroDivisionError: print('no')", "", "no\n"),
-    "a thread that is not waited for": (
-        "import threading, time\ndef main():\n    time.sleep(0.05)\n    print(42)\n"
-        "threading.Thread(target=main).start()",
-        "", "42\n",
-    ),
-    "streams of its own": (
-        "import io, sys\nsys.stdin = io.TextIOWrapper(sys.stdin.buffer, encoding='utf-8')\n"
-        "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')\nprint(input())",
-        "ä\n", "ä\n",
-    ),
-    "closes its output": ("import sys\nprint(42)\nsys.stdout.close()", "", "42\n"),
-    "writes at its end": ("import atexit, io, sys\nout = io.StringIO()\nreal = sys.stdout\n"
-        "atexit.register(lambda: real.write(out.getvalue()))\nsys.stdout = out\nprint(42)", "", "42\n"),
-    "writes at once, at its end": (
-        "import os, sys\nclass Out:\n    parts = []\n    write = parts.append\n"
-        "    def flush(self): os.write(1, ''.join(self.parts).encode()); self.parts.clear()\n"
-        "sys.stdout = Out()\nprint(42)", "", "42\n",
-    ),
-    "opens its output": ("import os\nprint(1)\nf = open(1, 'w')\nf.write('42')", "", "1\n42"),
-    "many threads": (
-        "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(32) as pool:\n"
-        "    print(sum(pool.map(abs, range(-100, 0))))",
-        "", "5050\n",
-    ),
-    "asks for a larger stack": (
-        "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (-1, -1))\nprint(42)", "", "42\n",
-    ),
-    "a mark of byte order": ("\ufeffprint(42)", "", "42\n"),
-    "a carriage return": ("import sys\nprint(repr(sys.stdin.readline()))", "a\r\n", "'a\\r\\n'\n"),
-    "its main part": ("def main(): print(42)\nif __name__ == '__main__': main()", "", "42\n"),
-    "a file that it may not read": ("try: open('/etc/passwd')\nexcept OSError: print('no')", "", "no\n"),
-}  # fmt: skip
+}
 
 
 @needs_sandbox
@@ -342,39 +274,9 @@ def test_calls_may_change_arguments_into_anything_and_return_iterators(sandbox: 
     assert [one.passed for one in tested] == [True, True]
 
 
-# What tests could be led to believe: a program, and a test that it must not pass.
-LED = {
-    "an end of iteration in map": (
-        "def f(x): raise StopIteration",
-        "assert all(map(lambda x: f(x) == x + 1, range(5)))",
-    ),
-    "an end of iteration in zip": (
-        "def f(x): raise StopIteration",
-        "for a, b in zip(map(f, [1, 2]), [2, 3]): assert a == b",
-    ),
-    "an end in place of an exception": (
-        "import os\ndef f(x): os._exit(0)",
-        "try:\n    f(-1)\n    ok = False\nexcept Exception:\n    ok = True\nassert ok",
-    ),
-    "a loop in place of an exception": (
-        "def f(x):\n    while True: pass",
-        "try:\n    f(-1)\n    ok = False\nexcept BaseException:\n    ok = True\nassert ok",
-    ),
-    "no data in place of an exception": (
-        "def f(x): return object()",
-        "try:\n    f(-1)\n    ok = False\nexcept Exception:\n    ok = True\nassert ok",
-    ),
-    "a group in place of an exception": (
-        "def f(x): raise ExceptionGroup('x', [ValueError(1)])",
-        "try:\n    f(-1)\n    ok = False\nexcept TypeError:\n    ok = True\nassert ok",
-    ),
-}
-
-
 @needs_sandbox
-@pytest.mark.parametrize("name", LED)
-def test_what_a_program_does_instead_passes_no_test(name: str, sandbox: Sandbox) -> None:
-    source, test = LED[name]
+@pytest.mark.parametrize(("source", "test"), case_table("sandboxed_programs.yaml")["led"].values())
+def test_what_a_program_does_instead_passes_no_test(source: str, test: str, sandbox: Sandbox) -> None:
     tested = sandbox.tests(source, "f", [test], ProgramLimits(seconds=0.3, grace=1))
     assert [one.passed for one in tested] == [False], tested
 

@@ -36,7 +36,7 @@ from lm_eval_ext.statistics.betting import KeptTest
 from lm_eval_ext.sweep.locks import hold
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.commands import COMMAND, cli, run
-from tests.shared import BASE_RUN, ROOT, table
+from tests.shared import BASE_RUN, ROOT, case_table
 
 KINDS: tuple[What, ...] = ("layers", "attention", "mlp")
 
@@ -242,7 +242,7 @@ def written(folder: Path, **fields: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("fields", "message"), table("wrong_manifests.yaml")["shrinks"])
+@pytest.mark.parametrize(("fields", "message"), case_table("wrong_manifests.yaml")["shrinks"])
 def test_what_is_wrong_in_the_file_is_one_line(fields: Any, message: str, tmp_path: Path) -> None:
     fields = json.loads(json.dumps(fields).replace("BASE_RUN", str(BASE_RUN)))
     done = cli("shrink", written(tmp_path, **fields))

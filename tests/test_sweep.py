@@ -20,7 +20,7 @@ from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, work_of
 from lm_eval_ext.sweep.sources import Found, Study, model_args
 from tests.commands import LM_EVAL, cli, run
-from tests.shared import ROOT, table
+from tests.shared import ROOT, case_table
 
 GOOD: dict[str, Any] = {
     "output": "out", "models": {"tiny": "tiny-chain"}, "tasks": ["chain"], "budgets": [8, 128], "seeds": [0, 1],
@@ -132,7 +132,7 @@ def test_shares_of_experts_and_weights_are_planned(tmp_path: Path) -> None:
     ]) == ["tiny-dense-s0", "tiny-wanda-2of4-s0"]  # fmt: skip
 
 
-WRONG_MANIFESTS = table("wrong_manifests.yaml")
+WRONG_MANIFESTS = case_table("wrong_manifests.yaml")
 WRONG = [("status", *row) for row in WRONG_MANIFESTS["sweeps"]]
 WRONG += [("run", *row) for row in WRONG_MANIFESTS["names in sweeps"]]
 

@@ -16,10 +16,10 @@ from lm_eval_ext.harness import thinking_model
 from lm_eval_ext.harness.arguments import Arguments
 from lm_eval_ext.harness.bridge import ThinkingRequests
 from lm_eval_ext.paths import TASKS
-from tests.shared import table
+from tests.shared import case_table
 from tests.tokenizers import byte_tokenizer
 
-FAMILIES = table("chat_templates.json")
+FAMILIES = case_table("chat_templates.json")
 
 
 def requests_of(family: dict[str, Any]) -> ThinkingRequests:
