@@ -16,6 +16,7 @@ from lm_eval_ext.cli.tasks import checked
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.metrics import FUNCTIONS
 from tests.commands import cli
+from tests.shared import case_table
 from tests.test_authoring import last_line, new
 
 GRID = [
@@ -123,24 +124,7 @@ def test_options_are_shuffled_by_the_record_alone(tmp_path: Path) -> None:
     assert shuffled == [], "the second time, nothing changes"
 
 
-@pytest.mark.parametrize(
-    ("row", "choices", "letter"),
-    [
-        ({"a": "x", "b": "y", "g": "y"}, "{from: [a, b], answer: g}", "B"),
-        ({"o": ["x", "y"], "g": "B"}, "{from: o, answer: g}", "B"),
-        ({"o": ["x", "y"], "g": 1}, "{from: o, answer: g}", "B"),
-        ({"o": ["x", "y"], "g": "2"}, "{from: o, answer: g, as: number}", "B"),
-        ({"o": {"text": ["x", "y"], "label": ["1", "2"]}, "g": "2"}, "{from: o.text, labels: o.label, answer: g}", "B"),
-        ({"o": {"A": "x", "B": "y", "C": None}, "g": "B"}, "{from: o, answer: g}", "B"),
-        ({"g": "(C)"}, "{letters: ABC, answer: g}", "C"),
-        ({"o": ["x", "y", "z"], "g": ["x", "z"]}, "{from: o, answer: g, several: any}", "A|C"),
-        ({"o": ["x", "y", "z"], "g": "A, C"}, "{from: o, answer: g, several: all}", "A, C"),
-        ({"a": "x", "b": None, "c": "z", "g": 2}, "{from: [a, b, c], answer: g, as: index}", "B"),
-        ({"o": {"A": None, "B": "x", "C": "y"}, "g": "C"}, "{from: o, answer: g, as: label}", "B"),
-        ({"o": ["x", "y", "z"], "g": "AC"}, "{from: o, answer: g, several: all}", "A, C"),
-        ({"g": "b"}, "{letters: AB, answer: g}", "B"),
-    ],
-)
+@pytest.mark.parametrize(("row", "choices", "letter"), case_table("options.yaml")["right"])
 def test_ways_to_name_the_right_option(row: dict[str, Any], choices: str, letter: str, tmp_path: Path) -> None:
     text = TRIALS["ten"][1].replace("{from: all, answer: at, shuffle: true}", choices)
     own = written(tmp_path, "ten", [{"asked": "Which?", **row}, {"asked": "And which?", **row}], text)
@@ -148,24 +132,7 @@ def test_ways_to_name_the_right_option(row: dict[str, Any], choices: str, letter
     assert task.doc_to_target(next(iter(task.test_docs()))) == letter
 
 
-@pytest.mark.parametrize(
-    ("row", "choices", "said"),
-    [
-        ({"o": ["1", "2", "3"], "g": "1"}, "{from: o, answer: g}", "could be several options; declare as: letter"),
-        ({"o": ["x", "y"], "g": "z"}, "{from: o, answer: g}", "none of 2 options"),
-        ({"o": ["x"], "g": "x"}, "{from: o, answer: g}", "1 options; expected a column with a list of 2 to 26"),
-        ({"o": ["x", "y"], "g": "x"}, "{from: p, answer: g}", "no field p; the dataset has: "),
-        ({"o": ["x", "y"], "g": "x"}, "{from: o, answer: g, letters: AB}", "expected one of from"),
-        ({"o": "x", "g": "A"}, "{letters: AB, answer: g, shuffle: o}", "they cannot be shuffled"),
-        ({"o": "x", "g": "B"}, "{letters: BCD, answer: g}", "the question's own, from A on"),
-        ({"o": {"A": None, "B": "x", "C": "y"}, "g": "A"}, "{from: o, answer: g, as: label}", "none of 2 options"),
-        (
-            {"o": ["x", "y"], "g": "x"},
-            "{from: o, answr: g}",
-            "unknown field metadata.choices.answr; did you mean answer?",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("row", "choices", "said"), case_table("options.yaml")["wrong"])
 def test_a_right_option_that_cannot_be_told_is_one_line(
     row: dict[str, Any], choices: str, said: str, tmp_path: Path
 ) -> None:
@@ -178,23 +145,7 @@ def test_a_right_option_that_cannot_be_told_is_one_line(
     assert said in found and "\n" not in found
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (("relative: 0.01", "relativ: 0.01"), "unknown option 'relativ' for number answers"),
-        (("relative: 0.01", "relative: 7"), "relative=7"),
-        (("  answer: length\n", ""), "metadata.answer is missing"),
-        (
-            ("  answer: length\n", "  answer: length\n  language: xx\n"),
-            "metadata.language='xx'; expected one of: en, ar",
-        ),
-        (("include: ../_number", "include: ../_choice"), "metadata.choices is missing"),
-        (
-            ("  answer: length\n", "  answer: length\n  choices: {letters: AB, answer: length}\n"),
-            "metadata.choices does not",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("change", "said"), case_table("wrong_tasks.yaml")["declarations"])
 def test_a_declaration_that_does_not_fit_is_one_line(change: tuple[str, str], said: str, tmp_path: Path) -> None:
     with pytest.raises(TaskError) as error:
         written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1].replace(*change))

@@ -152,21 +152,6 @@ def test_the_engine_gives_the_same_texts_in_any_batch(tiny_model: Path) -> None:
     assert dense.fingerprint != lm.fingerprint
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"drop_attention": [6]}, "a block of layer 6 is to be dropped, but the model has no such layer"),
-        ({"drop_attention": "x"}, "drop_attention='x': 'x' is not a layer index"),
-        ({"drop_layers": [1], "drop_mlp": [1]}, "layer 1 is dropped as a whole"),
-        ({"drop_attention": [1], "prune": "reverse:1"}, "contradict each other"),
-    ],
-)
-def test_what_cannot_be_is_one_line(tiny_model: Path, arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(ArgumentError) as raised:
-        PrunedHFLM(str(tiny_model), journal="off", **arguments)
-    assert words in str(raised.value) and "\n" not in str(raised.value)
-
-
 def test_runs_are_named_after_what_is_left_out(tmp_path: Path) -> None:
     assert run_name("m", "pretrained=m,drop_attention=[3,4],drop_mlp=7") == "m-attention3-4-mlp7"
     path = Recipe(base="m", drop_attention=(1,), method="by hand", source="s").save(tmp_path / "r.yaml")

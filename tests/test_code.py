@@ -23,6 +23,7 @@ from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Answer
 from lm_eval_ext.testbed.code_mini import code_mini_dataset, solutions
 from tests.commands import LM_EVAL, cli, run
+from tests.shared import case_table
 from tests.test_sandbox import needs_sandbox
 
 # Programs in texts ------------------------------------------------------------------------------------
@@ -229,19 +230,7 @@ def test_whatever_a_program_returns_or_says_can_be_written_to_a_file() -> None:
             assert one.failed.encode("utf-8") and "\n" not in one.failed
 
 
-@pytest.mark.parametrize(
-    ("doc", "options", "message"),
-    [
-        ({"a": 1}, {"entry": "name", "tests": "tests"}, "no column 'name' with tests; known: a"),
-        ({"name": "f", "tests": []}, {"entry": "name", "tests": "tests"}, "column 'tests' holds no test"),
-        ({"name": "1 + 1", "tests": ["x"]}, {"entry": "name", "tests": "tests"}, "no name of a function"),
-        ({"i": ["1"], "o": []}, {"stdin": {"inputs": "i", "outputs": "o"}}, "column 'o' holds no test"),
-        ({"i": ["1"], "o": ["1", "2"]}, {"stdin": {"inputs": "i", "outputs": "o"}}, "1 and 2 tests"),
-        ({"c": "[]"}, {"cases": "c"}, "column 'c' holds no test"),
-        ({"c": '[{"input": "1"}]'}, {"cases": "c"}, "no rows with input and output"),
-        ({"c": [{"input": "x", "output": "1"}], "e": "f"}, {"cases": "c", "entry": "e"}, "a test of f is no JSON"),
-    ],
-)
+@pytest.mark.parametrize(("doc", "options", "message"), case_table("wrong_tasks.yaml")["rows"])
 def test_rows_without_sound_tests_are_refused_in_a_line(doc: Any, options: Any, message: str) -> None:
     with pytest.raises(TaskError, match=message) as error:
         CodeExtractor(**options).tests_of(doc)
@@ -350,19 +339,7 @@ def synced(tmp_path: Path, **metadata: Any) -> Any:
     return cli("tasks", "sync", tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [
-        ({"code": {"entry": "name"}}, "expected one of tests, calls, stdin and cases"),
-        ({"code": {"entry": "name", "tests": "a", "cases": "b"}}, "expected one of tests, calls, stdin and cases"),
-        ({"code": {"tests": "a"}}, "code.entry is missing"),
-        ({"code": {"entry": "name", "tests": "a", "language": "c"}}, "metadata.code.language='c'"),
-        ({"grading": {"seconds": 0}}, "seconds=0"),
-        ({"grading": {"packages": ["os; x"]}}, "packages"),
-        ({"grading": {"relative": 0.1}}, "unknown option 'relative' for code answers"),
-        ({"variants": {"votes": [8]}}, "programs don't vote"),
-    ],
-)
+@pytest.mark.parametrize(("metadata", "message"), case_table("wrong_tasks.yaml")["code"])
 def test_a_benchmark_that_doesn_t_fit_is_refused_in_a_line(metadata: Any, message: str, tmp_path: Path) -> None:
     done = synced(tmp_path, **metadata)
     assert done.exit_code and message in done.output, done.output

@@ -35,7 +35,7 @@ from tests.checkpoints import LAYERS, write_checkpoint
 from tests.commands import cli
 from tests.fake_server import FakeServer
 from tests.servers import assert_lower_bound
-from tests.shared import BASE_RUN
+from tests.shared import BASE_RUN, case_table
 from tests.tokenizers import byte_tokenizer
 
 VOCABULARY = 96
@@ -330,21 +330,7 @@ def test_from_python_by_layers() -> None:
     assert list(frame.candidate) == ["two"] and frame.kl[0] > frame.kl_low[0] > 0
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("tiny-chain", "drop_layers=[8]"), "tiny-chain: the first model is the base; expected base=MODEL"),
-        (("base=tiny-chain",), "no candidate given"),
-        (("base=tiny-chain", "drop_layers=[8]", "--traces", "out"), "--traces out: expected run:FOLDER"),
-        (("base=tiny-chain", "drop_layers=[8]", "drop_layers=[8]"), "drop_layers=[8]: is among the candidates twice"),
-        (("base=tiny-chain", "drop_layers=[99]"), "99"),
-        (("base=tiny-chain", "drop_layers=[8]", "--on", "tts_aime24"), "has no results of tts_aime24; expected one of"),
-        (("base=tiny-chain", "drop_layers=[8]", "--max-tokens", "2"), "no reply begins before"),
-        (("base=tiny-chain", "nothing.yaml"), "nothing.yaml"),
-        (("base=tiny-chain", "drop_layers=[8]", "--html", "no/such/a.html"), "folder no/such does not exist"),
-        (("base=tiny-chain", "base_url=http://127.0.0.1:9,tokenizer=tiny-chain"), "is the server running"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("words", "message"), case_table("wrong_arguments.yaml")["diverge"])
 def test_what_can_t_be_done_is_one_line(words: Sequence[str], message: str) -> None:
     given_traces = () if "--traces" in words else ("--traces", f"run:{BASE_RUN}")
     done = diverged(*words, *given_traces, "--samples", "4")

@@ -24,6 +24,7 @@ from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import ARCHITECTURES, write_checkpoint
 from tests.commands import COMMAND, cli, run
+from tests.shared import case_table
 
 
 def recipe_for(folder: Path, **fields: object) -> Recipe:
@@ -280,20 +281,7 @@ def test_recipes_are_listed_and_checked(tmp_path: Path) -> None:
     assert done.returncode == 1 and "the same model as" in lines[0] and "dorp" in lines[1] and "2 invalid" in lines[2]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--method", "x"], "unknown method 'x'"),
-        (["--method", "reverse", "--remove", "a"], "remove=a"),
-        (
-            ["--method", "shortgpt", "--calibration", "nowhere"],
-            "unknown calibration 'nowhere'; expected one of: embedded",
-        ),
-        (["--method", "shortgpt", "--calibration", "task:none"], "task:none: unknown task"),
-        (["--method", "shortgpt", "--samples", "0"], "samples=0"),
-        (["--method", "magnitude", "--set", "norm"], "give it as NAME=VALUE"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), case_table("wrong_arguments.yaml")["prune"])
 def test_a_wrong_wish_is_one_line(arguments: list[str], message: str, tiny_model: Path, tmp_path: Path) -> None:
     done = cli("prune", "--base", tiny_model, "--out", tmp_path, *arguments)
     last = done.stderr.strip().splitlines()[-1]

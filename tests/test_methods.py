@@ -28,8 +28,8 @@ from lm_eval_ext.pruning.methods.removal import lowest
 from lm_eval_ext.pruning.methods.similarity import block_influence, distances, last_token_states
 from lm_eval_ext.pruning.methods.without_texts import magnitude
 from lm_eval_ext.pruning.selection import METHODS, choose
-from tests.checkpoints import LAYERS
 from tests.contexts import MATRICES, context_of, texts_of, twin_of
+from tests.shared import case_table
 
 OF_LAYERS = [name for name, method in METHODS.items() if not (method.experts or method.weights)]
 
@@ -286,26 +286,7 @@ def test_the_lowest_go_first(scores: list[float]) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("method", "remove", "parameters", "message"),
-    [
-        ("shortgtp", [1], {}, "did you mean shortgpt?"),
-        ("layers", [1], {}, "expected one of: aimer, angular, attention, ean"),
-        ("reverse", [0], {}, "from 1 to 5 of the model's 6 layers can be removed"),
-        ("reverse", [LAYERS], {}, "from 1 to 5 of the model's 6 layers can be removed"),
-        ("reverse", [], {}, "from 1 to 5 of the model's 6 layers can be removed"),
-        ("random", [1], {"sed": 1}, "random has no parameter 'sed'; did you mean seed?"),
-        ("random", [1], {"seed": "x"}, "random: seed='x'"),
-        ("magnitude", [1], {"norm": "l3"}, "'l1' or 'l2'"),
-        ("selection", [1], {}, "'layers' is missing"),
-        ("selection", [3], {"layers": "1-2"}, "only lists 2"),
-        ("selection", [1], {"layers": "9"}, "layer 9 does not exist"),
-        ("laco", [2], {"threshold": 2.0}, "only 0 of 2 layers can be merged away"),
-        ("laco", [1], {"merged": 1}, "at least 2"),
-        ("sleb", [3], {"early_barrier": 2, "latter_barrier": 2}, "leave fewer than 3 of 6 layers to choose from"),
-        ("joint", [12], {}, "from 1 to 11 of the model's 12 attention and mlp blocks can be removed"),
-    ],
-)
+@pytest.mark.parametrize(("method", "remove", "parameters", "message"), case_table("wrong_arguments.yaml")["methods"])
 def test_what_cannot_be_chosen_is_one_line(
     method: str, remove: list[int], parameters: dict[str, Any], message: str, tiny: PruningContext
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from lm_eval_ext.errors import ArgumentError
 from lm_eval_ext.generation.request import GenerationOptions, parse_options
+from tests.shared import case_table
 
 
 def parsed(**kwargs: Any) -> GenerationOptions:
@@ -34,26 +35,7 @@ def test_sampling_without_a_temperature_is_at_one() -> None:
     assert parsed(do_sample=True, temperature=0).sampling.temperature == 0
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        (
-            {"thinking_budget": 5},
-            r"'thinking_budget'; expected one of: do_s.*; did you mean thinking_token_budget\?",
-        ),
-        ({"do_sample": False, "temperature": 1.0}, "give temperature=0, for sampling do_sample=True"),
-        ({"temperature": -1}, "temperature=-1: give a number at least 0"),
-        ({"temperature": "hot"}, "temperature='hot'"),
-        ({"top_p": 2}, "top_p=2: give a number from 0 to 1"),
-        ({"thinking_token_budget": 1.5}, "thinking_token_budget=1.5: give a whole number"),
-        ({"thinking_token_budget": -2}, "at least -1"),
-        ({"max_gen_toks": 0}, "max_gen_toks=0: give a whole number at least 1"),
-        ({"max_gen_toks": 5, "max_tokens": 6}, "contradicts"),
-        ({"thinking_start": ""}, "thinking_start='': give the marker's text"),
-        ({"thinking_end": 5}, "thinking_end=5: give the marker's text"),
-        ({"until": 5}, "until=5: give a string or a list of strings"),
-    ],
-)
+@pytest.mark.parametrize(("kwargs", "message"), case_table("wrong_arguments.yaml")["generation"])
 def test_faults_are_one_line(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message) as error:
         parsed(**kwargs)

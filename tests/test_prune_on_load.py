@@ -157,25 +157,6 @@ def test_a_corpus_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyP
         calibration("wikitext")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"prune": "shortgpt"}, "give METHOD:N"),
-        ({"prune": "shortgpt:x"}, "give METHOD:N"),
-        ({"prune": "shortgpt:99"}, "from 1 to 5 of the model's 6 layers can be removed"),
-        ({"prune": "magic:1"}, "unknown method 'magic'"),
-        ({"prune": ""}, "give METHOD:N"),
-        ({"calibration": "wikitext"}, "is only used with prune=METHOD:N"),
-        ({"prune": "sleb:1", "delta": "x"}, "delta=x cannot be combined with dropped layers"),
-        ({"prune": "reverse:1", "drop_layers": [1]}, "drop_layers and prune contradict each other"),
-    ],
-)
-def test_a_wrong_prune_spec_is_one_line(arguments: dict[str, Any], message: str, tiny_model: Path) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        PrunedHFLM(str(tiny_model), **arguments)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
-
-
 def test_runs_of_their_own_have_names_of_their_own(tmp_path: Path) -> None:
     text = "base: a/b\ndrop: [1]\nmethod: laco\nsource: s\n"
     (tmp_path / "dropped.yaml").write_text(text, "utf-8")

@@ -23,6 +23,7 @@ from lm_eval_ext.pruning.quantization import parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, write_recipe
 from lm_eval_ext.pruning.recovery import recover
 from tests.commands import COMMAND, cli, run
+from tests.shared import case_table
 from tests.test_prune_on_load import evaluated
 
 SHORT: dict[str, Any] = {"data": "embedded", "steps": 6, "batch_size": 4, "max_tokens": 24, "samples": 8}
@@ -211,20 +212,7 @@ def test_settings_of_a_paper_can_be_changed() -> None:
     assert training("s1", epochs=1.0, batch_size=4, micro_batch_size=2).accumulation(1) == 2
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ({}, "data is missing; give the training texts, such as s1k or run:FOLDER, or like=s1"),
-        ({"like": "s2"}, "like=s2: expected one of: s1"),
-        ({"data": "embedded", "steps": 5, "epochs": 2.0}, "steps and epochs contradict each other; give one of them"),
-        ({"data": "embedded", "steps": 0}, "steps=0: expected more than 0"),
-        ({"data": "embedded", "precision": "float8"}, "precision='float8': expected 'float32' or 'bfloat16'"),
-        (
-            {"data": "embedded", "batch_size": 8, "micro_batch_size": 3},
-            "batch_size=8: is not a multiple of micro_batch_size=3",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("given", "words"), case_table("wrong_arguments.yaml")["training"])
 def test_settings_that_cannot_be_are_one_line(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         training(**given)

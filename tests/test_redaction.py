@@ -11,6 +11,7 @@ from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.redaction import public_name, scrubbed, without_tokens
 from lm_eval_ext.runs.load import load, read_source
 from lm_eval_ext.runs.submission import submission
+from tests.shared import case_table
 from tests.test_submission import CATALOGUE, TASK, changed
 
 
@@ -21,49 +22,12 @@ def test_nothing_of_gated_questions_is_read_whatever_the_task_is_called(tmp_path
     assert row.prompt is None and row.gold is None and row.outputs[0].text is None and row.outputs[0].answer is None
 
 
-@pytest.mark.parametrize(
-    ("name", "public"),
-    [
-        ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
-        ("/data/models/Qwen3-8B/", "Qwen3-8B"),
-        ("~/m", "m"),
-        ("./a/b", "b"),
-        (r"C:\models\x", "x"),
-        ("a/b/c", "c"),
-        ("gpt2", "gpt2"),
-        ("file:///home/x/m", "m"),
-    ],
-)
+@pytest.mark.parametrize(("name", "public"), case_table("redacted.yaml")["names"])
 def test_names_of_models_tell_no_paths(name: str, public: str) -> None:
     assert public_name(name) == public
 
 
-@pytest.mark.parametrize(
-    ("text", "public"),
-    [
-        ("recipe of /home/someone/project/a.yaml, see", "recipe of a.yaml, see"),
-        ("data=~/me/x.jsonl", "data=x.jsonl"),
-        (r"from C:\Users\someone\x.txt", "from x.txt"),
-        ("file:///home/someone/x", "x"),
-        ("https://me:pass@host.org/a/b", "https://host.org/a/b"),
-        ("https://arxiv.org/abs/2510.22228", "https://arxiv.org/abs/2510.22228"),
-        ("HF_TOKEN=abcdefgh x", "HF_TOKEN=[redacted] x"),
-        ('{"api_key": "abcdefgh"}', '{"api_key": "[redacted]"}'),
-        ("think_end_token=</think>, thinking_token_budget=512", "think_end_token=</think>, thinking_token_budget=512"),
-        ("prefix_token_id=12", "prefix_token_id=12"),
-        ("hf_abcdefghijklmnopqrstuvwxyz", "[redacted]"),
-        ("Authorization: Bearer abcdefghijklmnopqrs7", "Authorization: [redacted]"),
-        ("AKIAABCDEFGHIJKLMNOP glpat-abcdefghijklmnop0 ghp_abcdefghijklmnop0", "[redacted] [redacted] [redacted]"),
-        ("Org/Model-8B at 1/2, and/or", "Org/Model-8B at 1/2, and/or"),
-        ("/home/Jane Doe/private/c4.txt", "c4.txt"),
-        ("c4:/home/jane/private", "c4:private"),
-        ("AKIAABCDEFGHIJKLMNOP", "[redacted]"),
-        ("/no_think", "/no_think"),
-        ("think_end_token=[/THINK]", "think_end_token=[/THINK]"),
-        (r"within \\boxed{}.", r"within \\boxed{}."),
-        ("the bearer responsibilities of hf_quantizer", "the bearer responsibilities of hf_quantizer"),
-    ],
-)
+@pytest.mark.parametrize(("text", "public"), case_table("redacted.yaml")["texts"])
 def test_texts_tell_no_paths_and_no_secrets(text: str, public: str) -> None:
     assert scrubbed([{"a": text}]) == [{"a": public}]
 

@@ -18,6 +18,7 @@ from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.recipe import Recipe
 from tests.commands import cli
 from tests.fake_server import FakeServer
+from tests.shared import case_table
 from tests.test_tts_server import SCRIPT, model
 
 
@@ -134,26 +135,7 @@ def test_secrets_of_two_models_are_kept_apart() -> None:
     assert [server_arguments.shown(given)["auth_token"] for given in (one, two)] == ["sk-one-secret", "sk-two-secret"]
 
 
-@pytest.mark.parametrize(
-    ("model_args", "rest", "words"),
-    [
-        ("dtype=float32", [], "pretrained is missing"),
-        ("pretrained=x,journal=off", [], "journal=off: is given to"),
-        (f"pretrained={TINY_CHAIN},drop_layers=[99]", [], "99"),
-        (f"pretrained={TINY_CHAIN},drop_layers=[3]", ["--load-format=auto"], "cannot be combined with dropped layers"),
-        ("pretrained=x,--port=3", [], "unknown argument '--port'"),
-        ("pretrained=x", ["--served-model-name", "whole"], "--served-model-name is set here"),
-        ("pretrained=x,served_model_name=whole", [], "--served-model-name is set here"),
-        (
-            f"pretrained={TINY_CHAIN},drop_layers=[3]",
-            ["--hf-overrides.num_hidden_layers", "3"],
-            "cannot be combined with",
-        ),
-        (f"pretrained={TINY_CHAIN},drop_layers=[3],load_format=auto", [], "cannot be combined with dropped layers"),
-        ("pretrained=no/such-model,drop_layers=[3]", [], "no/such-model"),
-        ("pretrained=x,quantize=quanto:int8", [], "is given to `lm_eval --model pruned-vllm`"),
-    ],
-)
+@pytest.mark.parametrize(("model_args", "rest", "words"), case_table("wrong_arguments.yaml")["serve"])
 def test_what_cannot_be_served_is_one_line(model_args: str, rest: list[str], words: str) -> None:
-    done = cli("serve", model_args, "--dry-run", "--", *rest)
+    done = cli("serve", model_args.replace("TINY_CHAIN", str(TINY_CHAIN)), "--dry-run", "--", *rest)
     assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1

@@ -18,6 +18,7 @@ from lm_eval_ext.paths import TASKS
 from lm_eval_ext.runs.run import variant_of
 from lm_eval_ext.testbed.problems import sums
 from tests.commands import cli
+from tests.shared import case_table
 
 FILES = sorted(TASKS.rglob("*.yaml"))
 BENCHMARKS = ("aime24", "aime25", "math500", "gpqa_diamond")
@@ -159,19 +160,7 @@ def test_variants_that_are_out_of_date_are_listed_and_left_alone(tmp_path: Path)
     assert done.exit_code == 0 and done.output == "files out of date: 0\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("task: [", "cannot be read as YAML"),
-        ("- a", "contains a list"),
-        ("task: t\nmetadata: {variants: [1]}", "variants=.1.: expected a mapping"),
-        (
-            "task: t\nmetadata: {variants: {budget: [1]}}",
-            "unknown field metadata.variants.budget; did you mean budgets",
-        ),
-        ("task: t\nmetadata: {variants: {budgets: [0]}}", "budgets.0=0: expected more than 0"),
-    ],
-)
+@pytest.mark.parametrize(("text", "message"), case_table("wrong_tasks.yaml")["declared"])
 def test_faults_of_a_declaration_are_one_line(text: str, message: str, tmp_path: Path) -> None:
     write(tmp_path, "t.yaml", text)
     with pytest.raises(TaskError, match=message) as error:

@@ -19,6 +19,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import TINY_CHAIN
 from tests.commands import LM_EVAL, cli, run
 from tests.fake_server import FakeServer, scripted
+from tests.shared import case_table
 
 SCRIPT = partial(scripted, words=20)  # ids that tiny-chain has
 
@@ -134,22 +135,7 @@ def test_log_likelihoods_are_asked_for_by_ids() -> None:
         model(server).loglikelihood(requests, disable_tqdm=True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"base_url": None}, "base_url is missing"),
-        ({"base_url": "localhost:8000"}, "expected something like http://localhost:8000/v1"),
-        ({"base_url": "http://me:key@host"}, "not in the address"),
-        ({"modle": "x"}, "unknown model argument 'modle'; expected one of:"),
-        ({"server": "ollama"}, "server=ollama: expected auto, or one of: vllm, llama.cpp, sglang, text"),
-        ({"exact": "no"}, "exact='no'"),
-        ({"timeout": 0}, "timeout=0"),
-        ({"num_concurrent": 0}, "num_concurrent=0: give a whole number above 0"),
-        ({"drop_layers": [3], "recipe": "x"}, "contradict each other"),
-        ({"drop_layers": [3], "tokenizer": None}, "of which model they were dropped isn't said; give base= or model="),
-        ({"base_url": "http://127.0.0.1:9/v1"}, "is the server running, and base_url right?"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "words"), case_table("wrong_arguments.yaml")["servers"])
 def test_arguments_that_cannot_be_are_one_line(
     arguments: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

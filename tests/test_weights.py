@@ -31,6 +31,7 @@ from lm_eval_ext.pruning.sparsity import Amount, lowest_scores, zeros_of
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.commands import cli, run
 from tests.contexts import context_of
+from tests.shared import case_table
 from tests.test_experts import checkpoint
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
@@ -398,33 +399,7 @@ def test_calibration_must_be_named(dense: Path, mixture: Path) -> None:
     assert zeros_in(PrunedHFLM(str(mixture), prune="magnitude-weights:20%", journal="off").model) > 0
 
 
-@pytest.mark.parametrize(
-    ("prune", "said"),
-    [
-        ("wanda:2", "prune=wanda:2: of weights, give a share above 0% and below 100% such as 20%, or n of each m"),
-        ("wanda:0%", "prune=wanda:0%: of weights, give a share"),
-        ("wanda:100%", "prune=wanda:100%: of weights, give a share"),
-        ("wanda:4of4", "prune=wanda:4of4: of weights, give a share"),
-        ("wanda:0of4", "prune=wanda:0of4: of weights, give a share"),
-        ("wanda:2of7", "2of7: rows of 48 weights don't consist of groups of 7"),
-        ("wanda:2:4", "prune=wanda:2:4: give|parameter '4': give it as NAME=VALUE"),
-        ("wanda:20%:early_barrier=1", "wanda has no parameter 'early_barrier'"),
-        ("wanda:20%:allocation=layerif", "allocation"),
-        ("wanda:2of4:allocation=owl", "allocation=owl gives layers different shares; give a share such as 50%"),
-        ("wanda:1%:allocation=owl", "layers would lose -"),
-        ("wanda:20%:allocation=owl:owl_lambda=2", "owl_lambda=2"),
-        ("ria:20%:exponent=x", "exponent"),
-        ("sparsegpt:5of7:block=7", "5of7: rows of 48 weights don't consist of groups of 7"),
-        ("wanda:0.1%", "so small a share sets no weight to zero"),
-        ("wanda:33.33333%", "of weights, give a share"),
-        ("wanda:99.99999%", "of weights, give a share"),
-        ("sparsegpt:2of4:block=6", "block=6 is not a multiple of 4, as 2of4 needs"),
-        ("sparsegpt:20%:dampening=0", "dampening=0"),
-        ("shortgpt:20%", "shortgpt takes a whole number of layers; only experts and weights have shares"),
-        ("shortgpt:2of4", "shortgpt takes a whole number of layers"),
-        ("weights:20%", "unknown method 'weights'"),
-    ],
-)
+@pytest.mark.parametrize(("prune", "said"), case_table("wrong_arguments.yaml")["weights"])
 def test_a_wrong_argument_is_one_line(prune: str, said: str, dense: Path, tmp_path: Path) -> None:
     with pytest.raises(TTSError, match=said) as error:
         PrunedHFLM(str(dense), prune=prune, calibration=texts_file(tmp_path), journal="off")
