@@ -16,7 +16,7 @@ import lm_eval_ext as tts
 from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.errors import ArgumentError, CheckpointError, ResultsError, TaskError
 from lm_eval_ext.harness.session import GeneratedSamples
-from tests.shared import ROOT
+from tests.shared import ROOT, case_table
 
 PAGE = ROOT / "docs" / "howto" / "notebook.md"
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
@@ -107,16 +107,7 @@ def test_runs_in_memory_are_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "answers", "golds", "options", "expected"),
-    [
-        ("math", ["0.5", "1/3"], "1/2", {}, [True, False]),
-        ("choice", ["A", "B"], "A", {}, [True, False]),
-        ("text", ["Paris", "London"], "paris", {}, [True, False]),
-        ("number", ["3.14", "3.2"], "3.1416", {"relative": 0.001}, [True, False]),
-        ("json", ['{"a": 1}', "{}"], '{"a": 1}', {}, [True, False]),
-        ("list", ["a, b", "b, a"], '["a", "b"]', {"ordered": True}, [True, False]),
-        ("expression", ["3 * 2", "3 + 2"], '{"target": 6, "numbers": [2, 3]}', {}, [True, False]),
-    ],
+    ("kind", "answers", "golds", "options", "expected"), case_table("answers_found.yaml")["graded"]
 )
 def test_answers_of_every_kind_are_graded(
     kind: str, answers: list[str], golds: str, options: dict[str, object], expected: list[bool]

@@ -99,15 +99,7 @@ def test_what_is_in_order_has_none(found: dict[str, list[tuple[int, str]]]) -> N
     assert "good" not in found
 
 
-@pytest.mark.parametrize(
-    ("name", "allowed"),
-    [
-        ("images", "doc_to_image: images are not supported; allowed: questions that are text"),
-        ("judge", "llm_judge: judges that are models are not supported; allowed: our metrics, or a checker of yours"),
-        ("asked", "is a list, such as turns or parts; allowed: text"),
-        ("untrusted", "own.check is only run with --trust; without it, allowed: a metric_list of our metrics"),
-    ],
-)
+@pytest.mark.parametrize(("name", "allowed"), case_table("wrong_tasks.yaml")["unsupported"])
 def test_what_is_not_supported_says_what_is(name: str, allowed: str, folder: Path) -> None:
     (found,) = checked([folder / f"tts_{name}.yaml"], data=True)
     assert allowed in found.text

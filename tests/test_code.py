@@ -115,18 +115,7 @@ def test_huge_numbers_are_compared_at_once() -> None:
     assert time.process_time() - started < 2
 
 
-@pytest.mark.parametrize(
-    ("expected", "output", "way", "equal"),
-    [
-        ("1\n2", "1\n2\n", "lines", True), ("1\n2\n", "1 \n 2\n\n", "lines", True), ("1 2", "1  2", "lines", False),
-        ("1\n\n2", "1\n2", "lines", False), ("yes", "YES", "lines", False), ("", "\n", "lines", True),
-        ("1", "1\n", "exact", False), ("1\n", "1\n", "exact", True), ("0.50 1", "0.5 1.0", "numbers", True),
-        ("0.50", "0.51", "numbers", False), ("a 1", "a 1.0", "numbers", True), ("1 2", "1\n2", "numbers", False),
-        ("1e3", "1000", "numbers", True), ("nan", "nan", "numbers", True), ("1", "sNaN", "numbers", False),
-        ("10", "1_0", "numbers", False), ("12", "١٢", "numbers", False), ("a\nb", "a\x0cb", "lines", False),
-        ("1", "1e999999999", "numbers", False),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("expected", "output", "way", "equal"), case_table("answers_found.yaml")["outputs"])
 def test_equal_outputs(expected: str, output: str, way: str, equal: bool) -> None:
     assert same_output(expected, output, way) is equal
 

@@ -18,6 +18,7 @@ from lm_eval_ext.statistics.estimators import half_life
 from lm_eval_ext.testbed.depth import DEPTHS, FAMILIES, PER_DEPTH, boxes_dataset, first_wrong, problem, problems, states
 from lm_eval_ext.testbed.problems import chain, worked_out
 from tests.commands import cli
+from tests.shared import case_table
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -67,18 +68,7 @@ def test_the_depth_can_be_dialled() -> None:
     assert rows != list(boxes_dataset(depths=[1, 16], per_depth=30, problem_seed=1)["test"])
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"depths": []}, "depths=[]; expected a list"),
-        ({"depths": [0]}, "depths=[0]; expected a list of numbers of steps, from 1 to 10,000"),
-        ({"depths": 8}, "depths=8"),
-        ({"per_depth": "many"}, "per_depth='many'; expected a number of problems"),
-        ({"problem_seed": "x"}, "problem_seed='x'; expected a whole number"),
-        ({"depths": [10_000], "per_depth": 10_000}, "100,000,000 steps in all problems; expected at most 2,000,000"),
-        ({"depths": [1], "per_depth": 200}, "boxes: only 112 different problems of 1 steps were found, not 200"),
-    ],
-)
+@pytest.mark.parametrize(("options", "message"), case_table("wrong_arguments.yaml")["depth"])
 def test_a_depth_that_cannot_be_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(TaskError) as raised:
         boxes_dataset(**options)

@@ -21,6 +21,7 @@ from lm_eval_ext.pruning.methods.expert_scores import lowest_experts
 from lm_eval_ext.pruning.selection import METHODS, choose
 from tests.checkpoints import LAYERS
 from tests.contexts import context_of
+from tests.shared import case_table
 from tests.test_experts import checkpoint
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
@@ -226,16 +227,7 @@ def test_uneven_takes_the_lowest_of_all_layers(context: PruningContext, monkeypa
     assert all(len(some) <= 6 for some in recipe.drop_experts.values())
 
 
-@pytest.mark.parametrize(
-    ("method", "amount", "said"),
-    [
-        ("reap", "7", "from 1 to 6 of the 8 experts of each layer can be removed"),
-        ("reap", "5%", "remove=0: from 1 to 6"),
-        ("reap", "x", "reap takes a whole number of experts of each layer or a share such as 25%"),
-        ("reap", "25%%", "takes a whole number"),
-        ("shortgpt", "25%", "shortgpt takes a whole number of layers; only experts and weights have shares"),
-    ],
-)
+@pytest.mark.parametrize(("method", "amount", "said"), case_table("wrong_arguments.yaml")["numbers"])
 def test_wrong_numbers_are_one_line(context: PruningContext, method: str, amount: str, said: str) -> None:
     with pytest.raises(ArgumentError, match=said):
         choose(context, method, [amount], {})

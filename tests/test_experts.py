@@ -35,6 +35,7 @@ from lm_eval_ext.pruning.quantization import sliced_quantization
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe, parse_experts
 from tests.checkpoints import LAYERS, write_checkpoint
 from tests.quantized import write_mxfp4
+from tests.shared import case_table
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 IDS = torch.arange(3, 35).reshape(2, 16)
@@ -196,21 +197,7 @@ def test_the_check_sees_wrong_correction_biases(tmp_path: Path, monkeypatch: pyt
         loaded(folder, of_layers("deepseek_v3", EVEN))
 
 
-@pytest.mark.parametrize(
-    ("kind", "dropped", "said"),
-    [
-        ("qwen3_moe", {9: (1,)}, "layer 9: 1: this layer has no experts; those with experts: 0-5"),
-        ("qwen3_moe", {0: (3, 8)}, "layer 0: 3+8: there is no expert 8; a layer has experts 0-7"),
-        ("qwen3_moe", {1: tuple(range(7))}, "a token is given to 2 experts, but only 1 would be left"),
-        ("deepseek_v3", {2: (0, 1)}, "its 2 groups of 4 experts lose 2, 0; the router compares groups"),
-        ("deepseek_v3", {0: (1,)}, "layer 0: 1: this layer has no experts; those with experts: 2-5"),
-        (
-            "deepseek_v3",
-            {2: (0, 1, 2, 4, 5, 6)},
-            "a token is given to 2 experts, but only 1 would be left in the groups",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("kind", "dropped", "said"), case_table("wrong_arguments.yaml")["experts"])
 def test_what_cannot_be_dropped_is_one_line(kind: str, dropped: Dropped, said: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=said.replace("+", r"\+")) as error:
         loaded(checkpoint(kind, tmp_path), dropped)

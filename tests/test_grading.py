@@ -104,21 +104,7 @@ def test_accuracy_is_the_mean_over_samples() -> None:
     assert math_verify(references=["1"], predictions=["1"])["acc"] == 1.0, "stock models give one text"
 
 
-@pytest.mark.parametrize(
-    ("output", "letter"),
-    [
-        (r"so \boxed{C}", "C"),
-        (r"\boxed{\text{B}}", "B"),
-        ("The answer is (A).", "A"),
-        ("Answer: D) because", "D"),
-        (r"\boxed{Because}", ""),
-        ("A or B", ""),
-        (r"\boxed{\mathrm{B}}", "B"),
-        (r"\boxed{Answer: C}", "C"),
-        ("The answer is option D.", "D"),
-        ("Answer: I choose B", "B"),
-    ],
-)
+@pytest.mark.parametrize(("output", "letter"), case_table("answers_found.yaml")["letters"])
 def test_letters(output: str, letter: str) -> None:
     assert chosen_letter(final_answer(output)) == letter
     assert ChoiceExtractor().answers([[output]]) == [[letter]]

@@ -64,55 +64,19 @@ def test_an_unknown_option_is_one_line(kind: str) -> None:
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "said"),
-    [
-        ("number", {"relative": 2}, "relative=2"),
-        ("number", {"absolute": 0}, "absolute=0"),
-        ("number", {"digits": 3}, "digits=3"),
-        ("text", {"ignore": ["colour"]}, "ignore.0='colour'"),
-        ("list", {"items": "words"}, "items='words'"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "options", "said"), case_table("wrong_arguments.yaml")["options"])
 def test_an_option_that_cannot_be_is_one_line(kind: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(TaskError) as error:
         KINDS[kind].of(options)
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (r"It is \boxed{\text{Paris}}.", r"\text{Paris}"),
-        ("**Answer:** Paris", "Paris"),
-        ("The answer is 3 at first, but no. The answer is none of them.", "none of them"),
-        ("Final Answer: yes", "yes"),
-        (r"\boxed{\text{No}} **Final Answer:** No, a llama is heavier.", r"\text{No}"),
-        ("The answer is St. Louis.", "St. Louis"),
-        ("**Answer:** J. K. Rowling", "J. K. Rowling"),
-        ("The answer is World War 2.", "World War 2"),
-        ("The final answer is: **Paris**. It is on the Seine.", "Paris"),
-        ("答案是北京。", "北京"),
-        ("Paris", "Paris"),
-        ("First I thought of London. Then of Paris.", ""),
-        ("", ""),
-    ],
-)
+@pytest.mark.parametrize(("text", "found"), case_table("answers_found.yaml")["words"])
 def test_where_words_are_found(text: str, found: str) -> None:
     assert TextExtractor().of(text) == found
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (r"\boxed{a, b}", "a, b"),
-        ('So: ["a", "b"]', '["a", "b"]'),
-        ("The answer is a, b.", "a, b"),
-        ("As in [1], the answer is a, b.", "a, b"),
-        (r"\boxed{3}, \boxed{3}, \boxed{5}", "3, 3, 5"),
-        ("**Answer:**\n\n1. apple\n2. band\n\nDone.", "1. apple\n2. band"),
-    ],
-)
+@pytest.mark.parametrize(("text", "found"), case_table("answers_found.yaml")["lists"])
 def test_where_lists_are_found(text: str, found: str) -> None:
     assert ListExtractor().of(text) == found
 
@@ -149,19 +113,7 @@ def test_letters_of_several_options_are_found() -> None:
     assert found == "A, C"
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "answers", "labels"),
-    [
-        ("text", {}, ["Paris", "the paris", "Rome", ""], [0, 0, 1, None]),
-        ("number", {"relative": 0.01}, ["100", "100", "100.5", "120", ""], [0, 0, 0, 1, None]),
-        ("json", {}, ['{"a": 1}', '{"A": 1.0}', '{"a": 2}', "{broken", ""], [0, 0, 1, 2, None]),
-        ("json", {}, ['{"a": 1}', '{"a": 1}', '{"a": 1, "why": "so"}', '{"solution": {"a": 1}}'], [0, 0, 0, 0]),
-        ("list", {}, ["a, b", "b and a", "a", ""], [0, 0, 1, None]),
-        ("list", {"ordered": True}, ["a, b", "b, a", ""], [0, 1, None]),
-        ("list", {"items": "math"}, ["1/2, 3", "3, 0.5", "3", ""], [0, 0, 1, None]),
-        ("expression", {}, ["2*3", r"2 \times 3 = 6", "3*2", ""], [0, 0, 1, None]),
-    ],
-)
+@pytest.mark.parametrize(("kind", "options", "answers", "labels"), case_table("answers_found.yaml")["votes"])
 def test_equal_answers_vote_together(
     kind: str, options: dict[str, Any], answers: list[str], labels: list[int | None]
 ) -> None:
@@ -232,21 +184,7 @@ def test_hostile_expressions_are_wrong(answer: str) -> None:
     assert not grade.correct
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "answer"),
-    [
-        ("math", "The answer is 200 — no wait, 2000.", "2000"),
-        ("math", r"\boxed{50}. Actually, no: six are too many. The answer is 44.", "44"),
-        ("math", r"\boxed{9}. Hmm, actually this is wrong and I don't know how to fix it.", ""),
-        ("math", r"\boxed{7}. A common mistake is to answer 5, but that is wrong.", "7"),
-        ("math", r"The answer is $\boxed{5}$." "\n\nQuestion: What is 3 + 4?\nAnswer: 7", "5"),
-        ("number", "#### 62<|im_end|>\n<|im_start|>user\nAnd two pens?<|im_end|>\n#### 2", "62"),
-        ("choice", "The answer is A. Wait, actually B.", "B"),
-        ("choice", "Answer: B. Actually C is tempting.", "B"),
-        ("text", "Answer: Yes. No other option fits.", "Yes"),
-        ("text", "Sure!\n\nQuestion: What is the capital?\nAnswer: Paris", "Paris"),
-    ],
-)
+@pytest.mark.parametrize(("name", "text", "answer"), case_table("answers_found.yaml")["taken back"])
 def test_the_models_own_turn_counts_without_what_it_takes_back(name: str, text: str, answer: str) -> None:
     options = {"letters": "ABCD"} if name == "choice" else {}
     assert extractor(f"{name}_answer", options).answers([[text]], [{}]) == [[answer]]

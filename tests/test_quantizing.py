@@ -18,6 +18,7 @@ from lm_eval_ext.pruning.recipe import Recipe
 from lm_eval_ext.pruning.selection import choose
 from tests.contexts import context_of
 from tests.quantized import IDS, KEPT, dense, logits, without
+from tests.shared import case_table
 from tests.tokenizers import TEMPLATE, byte_tokenizer
 
 ON_LOAD = ["bitsandbytes:nf4", "bitsandbytes:fp4", "bitsandbytes:int8", "torchao:int8", "quanto:int8", "quanto:int4"]
@@ -81,34 +82,14 @@ def test_load_in_4bit_works_as_it_did_before_transformers_5(tmp_path: Path) -> N
     assert lm.model.is_loaded_in_4bit and lm.get_model_info()["pruning"]["quantization"]["bits"] < 20
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"quantize": "bitsandbytes:int3"}, "expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
-        ({"quantize": "nf4"}, "expected METHOD:WEIGHTS, one of: bitsandbytes:nf4"),
-        ({"quantize": "quanto:int4", "load_in_4bit": True}, "give one"),
-        ({"pretrained": "tiny-chain", "quantize": "bitsandbytes:nf4"}, "a multiple of 64, not [32,"),
-        ({"pretrained": "tiny-chain", "load_in_4bit": True}, "use quanto:int4 or a GPU"),
-        ({"bnb_4bit_quant_type": "nf4"}, "bnb_4bit_quant_type is only used with load_in_4bit=True"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "words"), case_table("wrong_arguments.yaml")["quantize"])
 def test_what_cannot_be_quantized_is_one_line(arguments: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as raised:
         PrunedHFLM(**{"pretrained": str(dense(tmp_path)), "journal": "off", **arguments})
     assert words in str(raised.value) and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"load_in_8bit": True, "load_in_4bit": True}, "contradict each other"),
-        (
-            {"load_in_8bit": True, "llm_int8_skip_modules": "model.layers.4.mlp.down_proj", "drop_layers": [2]},
-            "modules cannot be named by layer if layers are dropped",
-        ),
-        ({"quantize": "torchao:int4"}, "torchao:int4: "),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "words"), case_table("wrong_arguments.yaml")["quantized"])
 def test_what_would_be_quantized_otherwise_than_said_is_refused(
     arguments: dict[str, Any], words: str, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.load import read_source
 from lm_eval_ext.runs.submission import submission
 from lm_eval_ext.runs.task_results import AccuracyKey, task_rows
+from tests.shared import case_table
 
 CATALOGUE = read_catalogue()
 TASK = "tts_aime24_b512"
@@ -119,17 +120,7 @@ def test_a_group_that_goes_in_circles_ends(tmp_path: Path) -> None:
     assert set(submission(path, CATALOGUE).tasks) == {"a"}
 
 
-@pytest.mark.parametrize(
-    ("config", "label"),
-    [
-        ({}, "dense"),
-        ({"model_args": "pretrained=Org/M,load_in_4bit=True"}, "dense, load_in_4bit=true"),
-        ({"model_args": {"peft": "/home/someone/my-adapter"}}, "dense, peft=my-adapter"),
-        ({"model_args": "load_in_8bit=False,dtype=float16"}, "dense"),
-        ({"model_args": "thinking=on,stop_loops=off,protocol=default"}, "dense"),
-        ({"model_args": "thinking=off"}, "dense, thinking=off"),
-    ],
-)
+@pytest.mark.parametrize(("config", "label"), case_table("wrong_runs.yaml")["varied"])
 def test_a_model_that_is_varied_is_another_one(config: dict[str, Any], label: str, tmp_path: Path) -> None:
     path = write_output(tmp_path, {TASK: [[True]]}, config={"pruning": None, **config})
     run = submission(path, CATALOGUE)

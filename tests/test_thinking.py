@@ -15,6 +15,7 @@ from lm_eval_ext.thinking_formats import (
     thinking_of,
     with_markers,
 )
+from tests.shared import case_table
 from tests.tokenizers import byte_tokenizer
 
 
@@ -27,23 +28,7 @@ def test_every_format_is_whole(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("template", "markers", "model", "name"),
-    [
-        ("{{ messages }}", ("<think>", "</think>"), "", "qwen3"),
-        ("{{ '<｜Assistant｜><think>\\n' }}", ("<think>", "</think>"), "", "deepseek-r1"),
-        ("{{ '</think>' }}", (), "", "think-text"),
-        (None, (), "simplescaling/s1.1-7B", "s1"),
-        (None, (), "org/llama-1-7B", "plain"),
-        (None, ("<|channel|>", "<|message|>", "<|end|>"), "", "gpt-oss"),
-        (None, ("[THINK]", "[/THINK]"), "", "magistral"),
-        (None, ("<seed:think>", "</seed:think>"), "", "seed-oss"),
-        (None, ("<|START_THINKING|>", "<|END_THINKING|>"), "", "cohere"),
-        (None, ("<|channel>", "<channel|>"), "", "gemma4"),
-        ("Here is my thought process: Here is my response:", (), "", "granite"),
-        ("{{ messages }}", (), "", "plain"),
-    ],
-)
+@pytest.mark.parametrize(("template", "markers", "model", "name"), case_table("answers_found.yaml")["formats"])
 def test_formats_are_found(template: str | None, markers: tuple[str, ...], model: str, name: str) -> None:
     assert detect_format(byte_tokenizer(template, markers), model).name == name
 
