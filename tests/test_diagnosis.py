@@ -13,7 +13,9 @@ import lm_eval_ext as tts
 from benchmarks.lm_eval_output import write_output
 from lm_eval_ext.analysis import diagnosis
 from lm_eval_ext.analysis.diagnosis import self_bleu
+from lm_eval_ext.generation.engine import COPIES, TOKENS, loops
 from tests.commands import cli
+from tests.shared import case_table
 
 SENTENCES = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=12), min_size=2, max_size=6)
 REFERENCE = BLEU(tokenize="none", effective_order=True)
@@ -84,3 +86,36 @@ def test_a_run_is_diagnosed_from_its_samples(tmp_path: Path) -> None:
 def test_gated_samples_have_nothing_to_diagnose(tmp_path: Path) -> None:
     write_output(tmp_path, {"tts_gpqa_diamond": [[True, False]] * 5})
     assert "no texts were saved" in str(tts.diagnose(tmp_path))
+
+
+# Loops ----------------------------------------------------------------------------------------------------------------
+
+
+TEXTS = case_table("looping_texts.json")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["source"]) for case in TEXTS])
+def test_texts(case: dict[str, object]) -> None:
+    assert loops(str(case["text"]).split(" ")) == case["loops"]  # type: ignore[arg-type]  # words stand for tokens
+
+
+def plainly(ids: list[int]) -> bool:
+    """The definition, word for word: some block, at least four copies at the end, at least 32 tokens."""
+    for period in range(1, len(ids) // COPIES + 1):
+        covered = period
+        while covered < len(ids) and ids[-covered - 1] == ids[-covered - 1 + period]:
+            covered += 1
+        if covered >= COPIES * period and covered >= TOKENS:
+            return True
+    return False
+
+
+@given(
+    st.lists(st.integers(0, 2), max_size=30),
+    st.lists(st.integers(0, 2), min_size=1, max_size=12),
+    st.integers(0, 40),
+    st.lists(st.integers(0, 2), max_size=2),
+)
+def test_it_is_the_definition(head: list[int], block: list[int], copies: int, tail: list[int]) -> None:
+    ids = head + block * copies + tail
+    assert loops(ids) == plainly(ids)
