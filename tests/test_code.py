@@ -23,7 +23,7 @@ from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.rules import Answer
 from lm_eval_ext.testbed.code_mini import code_mini_dataset, solutions
 from tests.commands import LM_EVAL, cli, run
-from tests.shared import case_table
+from tests.shared import case_table, one_line, samples_in
 from tests.test_sandbox import needs_sandbox
 
 # Programs in texts ------------------------------------------------------------------------------------
@@ -221,9 +221,8 @@ def test_whatever_a_program_returns_or_says_can_be_written_to_a_file() -> None:
 
 @pytest.mark.parametrize(("doc", "options", "message"), case_table("wrong_tasks.yaml")["rows"])
 def test_rows_without_sound_tests_are_refused_in_a_line(doc: Any, options: Any, message: str) -> None:
-    with pytest.raises(TaskError, match=message) as error:
+    with one_line(TaskError, match=message):
         CodeExtractor(**options).tests_of(doc)
-    assert "\n" not in str(error.value)
 
 
 def test_programs_are_not_graded_without_their_tests() -> None:
@@ -263,8 +262,7 @@ def test_from_texts_to_a_run(tmp_path: Path) -> None:
     assert task.accuracy.value == right / 40
     assert task.kind == "code" and "seccomp and landlock" in task.sandbox and "Python 3" in task.sandbox
     assert 0 < task.metrics["tests"].value < 1 and task.metrics["graded"].value == 1
-    (samples,) = tmp_path.rglob("samples_*.jsonl")
-    rows = [json.loads(line) for line in samples.read_text("utf-8").splitlines()]
+    rows = samples_in(tmp_path)
     assert all(row["target"].startswith("tests sha256:") for row in rows)
     for row in rows:
         assert all(

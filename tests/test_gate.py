@@ -35,7 +35,7 @@ from lm_eval_ext.runs.literature import read_literature
 from tests.commands import COMMAND, LM_EVAL, Started, cli, run, started
 from tests.fake_server import FakeServer
 from tests.foreign_logs import write_inspect
-from tests.shared import BASE_RUN, ROOT, case_table
+from tests.shared import BASE_RUN, ROOT, case_table, results_in, samples_in
 from tests.test_sweep_runs import family
 from tests.test_sweep_slurm import slurm  # noqa: F401  # a fixture
 
@@ -427,9 +427,9 @@ def test_a_sample_is_that_of_a_whole_run_and_the_verdict_too(evaluated: Path, tm
     study = GateStudy(evaluated, keep=False)
     assert tts.compare(folders["base"], folders["middle"], keep=0.9).verdict == report(study).verdicts["middle"]
     for name, folder in folders.items():
-        rows = {row["doc_id"]: row["resps"] for row in samples(folder)}
+        rows = {row["doc_id"]: row["resps"] for row in samples_in(folder)}
         (results,) = (folder_of(study, name) / "results").glob("results_*.json")
-        asked = {row["doc_id"]: row["resps"] for row in samples(results.parent)}
+        asked = {row["doc_id"]: row["resps"] for row in samples_in(results.parent)}
         assert asked and asked == {number: rows[number] for number in asked}
 
 
@@ -439,16 +439,10 @@ def folder_of(study: GateStudy, name: str) -> Path:
     return folder
 
 
-def samples(folder: Path) -> list[dict[str, Any]]:
-    (file,) = folder.rglob("samples_*.jsonl")
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
 def test_what_was_stopped_early_is_never_taken_for_a_result(evaluated: Path, tmp_path: Path) -> None:
     study = GateStudy(evaluated, keep=False)
     folder = folder_of(study, "middle")
-    (results,) = folder.rglob("results_*.json")
-    content = json.loads(results.read_text())
+    content = results_in(folder)
     assert content["results"] == {"tts_chain_short_b128": {"alias": "tts_chain_short_b128"}}
     assert content["stopped_early"]["tts_chain_short_b128"]["of"] == 200
     commands: Iterable[list[str | Path]] = (

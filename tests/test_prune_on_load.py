@@ -18,6 +18,7 @@ from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.pruning.calibration import CORPORA, Exchange, calibration
 from tests.commands import LM_EVAL, cli, run
+from tests.shared import one_line, results_in
 
 
 def evaluated(model_args: str, out: Path, cache: str = "") -> tuple[dict[str, Any], str]:
@@ -25,9 +26,7 @@ def evaluated(model_args: str, out: Path, cache: str = "") -> tuple[dict[str, An
     cache = cache or os.environ["XDG_CACHE_HOME"]
     done = run(LM_EVAL, *asked, "--tasks", "tts_sums_b8", "--output_path", out, XDG_CACHE_HOME=cache)
     assert done.returncode == 0, done.stderr[-2000:]
-    (path,) = out.rglob("results_*.json")
-    pruning: dict[str, Any] = json.loads(path.read_text("utf-8"))["config"]["pruning"]
-    return pruning, done.stderr
+    return results_in(out)["config"]["pruning"], done.stderr
 
 
 def test_layers_are_chosen_on_load_once(tiny_model: Path, tmp_path: Path) -> None:
@@ -130,9 +129,8 @@ def test_prompts_and_replies_are_read_from_a_file(tmp_path: Path) -> None:
     )
     for line in ('{"prompt": "a"}', '{"prompt": "a", "reply": "b", "more": 1}', "no JSON", '"text"'):
         path.write_text(f"{json.dumps(first)}\n{line}", "utf-8")
-        with pytest.raises(ArgumentError, match=r"chats.jsonl: line 2: expected a prompt and a reply") as error:
+        with one_line(ArgumentError, match=r"chats.jsonl: line 2: expected a prompt and a reply"):
             calibration(str(path))
-        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +139,8 @@ def test_prompts_and_replies_are_read_from_a_file(tmp_path: Path) -> None:
 def test_a_file_without_texts_is_one_line(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
     path.write_bytes(content)
-    with pytest.raises(ArgumentError, match=f"calibration={path}: {message}") as caught:
+    with one_line(ArgumentError, match=f"calibration={path}: {message}"):
         calibration(str(path))
-    assert "\n" not in str(caught.value)
 
 
 def test_a_corpus_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

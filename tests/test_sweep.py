@@ -24,7 +24,7 @@ from lm_eval_ext.sweep.manifest import Local
 from lm_eval_ext.sweep.one import ATTEMPT, Work, do, progress, work_of
 from lm_eval_ext.sweep.sources import Found, Study, model_args
 from tests.commands import LM_EVAL, cli, run
-from tests.shared import ROOT, case_table
+from tests.shared import ROOT, case_table, results_in
 
 GOOD: dict[str, Any] = {
     "output": "out", "models": {"tiny": "tiny-chain"}, "tasks": ["chain"], "budgets": [8, 128], "seeds": [0, 1],
@@ -167,8 +167,7 @@ def test_a_printed_command_works_by_itself(tmp_path: Path) -> None:
     assert f"--output_path {tmp_path}/out" in line, "from any folder"
     ended = run(LM_EVAL, *shlex.split(line)[1:])
     assert ended.returncode == 0, ended.stderr[-2000:]
-    (results,) = (tmp_path / "out").rglob("results_*.json")
-    content = yaml.safe_load(results.read_text())
+    content = results_in(tmp_path / "out")
     assert len(content["config"]["model_args"]) and content["config"]["gen_kwargs"] == {"temperature": 0.7}
 
 

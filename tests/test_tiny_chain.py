@@ -27,7 +27,7 @@ from lm_eval_ext.sweep.sources import Study
 from lm_eval_ext.testbed.problems import chain, chains, running_values, worked_out
 from lm_eval_ext.thinking_formats import detect_format
 from tests.commands import LM_EVAL, run
-from tests.shared import ROOT
+from tests.shared import ROOT, results_in
 from tests.test_sweep_runs import killed, outcomes, run_to_its_end
 
 TASK = "tts_chain_short_b8"
@@ -37,9 +37,7 @@ SHORT, LONG = "tts_chain_short_b128", "tts_chain_b128"
 def evaluated(out: Path, *arguments: str) -> tuple[dict[str, Any], str]:
     done = run(LM_EVAL, "--model", "pruned-hf", *arguments, "--output_path", out)
     assert done.returncode == 0, done.stderr
-    (path,) = out.rglob("results_*.json")
-    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return content, done.stdout + done.stderr
+    return results_in(out), done.stdout + done.stderr
 
 
 @cache

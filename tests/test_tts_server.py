@@ -19,7 +19,7 @@ from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import TINY_CHAIN
 from tests.commands import LM_EVAL, cli, run
 from tests.fake_server import FakeServer, scripted
-from tests.shared import case_table
+from tests.shared import case_table, one_line
 
 SCRIPT = partial(scripted, words=20)  # ids that tiny-chain has
 
@@ -141,9 +141,8 @@ def test_arguments_that_cannot_be_are_one_line(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     given: dict[str, object] = {"base_url": "http://127.0.0.1:9", "tokenizer": str(TINY_CHAIN), "journal": "off"}
-    with pytest.raises((ArgumentError, EngineError)) as raised:
+    with one_line((ArgumentError, EngineError), words):
         TTSServer(**given | arguments)
-    assert words in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_a_tokenizer_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
