@@ -29,51 +29,8 @@ PHYSICS = [
     for n in range(1, 9)
 ]
 TEN = [{"asked": f"Which one is number {n}?", "all": [f"item {at}" for at in range(10)], "at": n} for n in range(10)]
-TRIALS: dict[str, tuple[list[dict[str, Any]], str, Sequence[str], Mapping[str, float]]] = {
-    "grid": (
-        GRID,
-        "include: ../_json\ntask: tts_grid\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
-        "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n"
-        "  question: '{{who}} fills row 1 (left, right) and row 2. How?'\n  answer: grid\n"
-        "  variants: {budgets: [64], votes: [4]}\n",
-        [
-            '```json\n{"row 2": {"left": 0}, "row 1": {"left": "Sun", "right": "Moon"}}\n```',
-            '{"row 1": {"left": "sun"}}',
-        ],
-        {"acc": 0.5, "answered": 1.0, "cells": 2 / 3},
-    ),
-    "evens": (
-        YES_NO,
-        "include: ../_text\ntask: tts_evens\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
-        "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n  question: question\n"
-        "  answer: answer\n  grading: {synonyms: yes_no}\n  variants: {budgets: [64], votes: [4]}\n",
-        ["Yes, 0 is even.", r"\boxed{\text{True}}", "The answer is no.", ""],
-        {"acc": 0.5, "answered": 0.75, "chance": 0.5},
-    ),
-    "ropes": (
-        PHYSICS,
-        "include: ../_number\ntask: tts_ropes\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
-        "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n  question: problem\n"
-        "  answer: length\n  grading: {relative: 0.01}\n  variants: {budgets: [64], votes: [4]}\n",
-        [
-            r"\boxed{L = 125\,\mathrm{cm}}",
-            r"\boxed{1.25}\text{ m}",
-            r"\boxed{1250}",
-            r"\boxed{1250}\text{ m}",
-            r"\boxed{1.3 \text{ m}}",
-            r"\boxed{1.25 \text{ kg}}",
-        ],
-        {"acc": 0.5, "answered": 1.0},
-    ),
-    "ten": (
-        TEN,
-        "include: ../_choice\ntask: tts_ten\ndataset_path: json\ndataset_kwargs: {data_files: {test: DATA}}\n"
-        "test_split: test\nmetadata:\n  version: 1\n  source: here\n  license: CC0-1.0\n  question: asked\n"
-        "  choices: {from: all, answer: at, shuffle: true}\n  variants: {budgets: [64], votes: [4]}\n",
-        ["GOLD", "not GOLD"],
-        {"acc": 0.5, "answered": 1.0, "chance": 0.1},
-    ),
-}
+TRIALS = case_table("benchmarks.yaml")
+ROWS_OF: dict[str, list[dict[str, Any]]] = {"grid": GRID, "evens": YES_NO, "ropes": PHYSICS, "ten": TEN}
 
 
 def written(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], text: str) -> Path:
@@ -93,8 +50,8 @@ def written(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], text: st
 
 @pytest.mark.parametrize("name", TRIALS)
 def test_a_benchmark_is_fifteen_lines_of_yaml(name: str, tmp_path: Path) -> None:
-    rows, text, outputs, expected = TRIALS[name]
-    own = written(tmp_path, name, rows, text)
+    outputs, expected = TRIALS[name]["outputs"], TRIALS[name]["scores"]
+    own = written(tmp_path, name, ROWS_OF[name], TRIALS[name]["task"])
     assert len(own.read_text("utf-8").splitlines()) <= 15
     assert checked([tmp_path / "tasks"], data=True) == []
     task = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False).load([f"tts_{name}"])["tasks"][
@@ -111,7 +68,7 @@ def test_a_benchmark_is_fifteen_lines_of_yaml(name: str, tmp_path: Path) -> None
 
 
 def test_options_are_shuffled_by_the_record_alone(tmp_path: Path) -> None:
-    own = written(tmp_path, "ten", TEN, TRIALS["ten"][1])
+    own = written(tmp_path, "ten", TEN, TRIALS["ten"]["task"])
     task = TaskManager(include_path=str(own.parents[1]), include_defaults=False).load(["tts_ten"])["tasks"]["tts_ten"]
     docs = list(task.test_docs())
     prompts = [task.doc_to_text(doc) for doc in docs]
@@ -126,7 +83,7 @@ def test_options_are_shuffled_by_the_record_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("row", "choices", "letter"), case_table("options.yaml")["right"])
 def test_ways_to_name_the_right_option(row: dict[str, Any], choices: str, letter: str, tmp_path: Path) -> None:
-    text = TRIALS["ten"][1].replace("{from: all, answer: at, shuffle: true}", choices)
+    text = TRIALS["ten"]["task"].replace("{from: all, answer: at, shuffle: true}", choices)
     own = written(tmp_path, "ten", [{"asked": "Which?", **row}, {"asked": "And which?", **row}], text)
     task = TaskManager(include_path=str(own.parents[1]), include_defaults=False).load(["tts_ten"])["tasks"]["tts_ten"]
     assert task.doc_to_target(next(iter(task.test_docs()))) == letter
@@ -136,7 +93,7 @@ def test_ways_to_name_the_right_option(row: dict[str, Any], choices: str, letter
 def test_a_right_option_that_cannot_be_told_is_one_line(
     row: dict[str, Any], choices: str, said: str, tmp_path: Path
 ) -> None:
-    text = TRIALS["ten"][1].replace("{from: all, answer: at, shuffle: true}", choices)
+    text = TRIALS["ten"]["task"].replace("{from: all, answer: at, shuffle: true}", choices)
     try:
         written(tmp_path, "ten", [{"asked": "Which?", **row}, {"asked": "And which?", **row}], text)
         (found,) = [str(one) for one in checked([tmp_path / "tasks"], data=True)]
@@ -148,7 +105,7 @@ def test_a_right_option_that_cannot_be_told_is_one_line(
 @pytest.mark.parametrize(("change", "said"), case_table("wrong_tasks.yaml")["declarations"])
 def test_a_declaration_that_does_not_fit_is_one_line(change: tuple[str, str], said: str, tmp_path: Path) -> None:
     with pytest.raises(TaskError) as error:
-        written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1].replace(*change))
+        written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"]["task"].replace(*change))
     assert said in str(error.value) and "\n" not in str(error.value) and "tts_ropes.yaml:" in str(error.value)
 
 
@@ -195,7 +152,7 @@ def test_what_cannot_be_guessed_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_out_of_date_is_found(tmp_path: Path) -> None:
-    own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1])
+    own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"]["task"])
     own.write_text(own.read_text("utf-8").replace("relative: 0.01", "relative: 0.02"), "utf-8")
     (found,) = [one for one in checked([tmp_path / "tasks"], data=False) if "_tts_ropes" in one.text]
     assert "is out of date; run lm-eval-tts tasks sync" in found.text
@@ -205,7 +162,7 @@ def test_a_file_that_is_out_of_date_is_found(tmp_path: Path) -> None:
 
 
 def test_findings_are_annotations_too(tmp_path: Path) -> None:
-    own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1].replace("  license: CC0-1.0\n", ""))
+    own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"]["task"].replace("  license: CC0-1.0\n", ""))
     done = cli("tasks", "check", own, "--github", "--no-data")
     assert done.exit_code == 0
     assert done.output == f"::warning file={own},line=6,title=metadata::license of the questions is missing\n"
@@ -223,7 +180,7 @@ def test_the_cost_of_a_group_is_said() -> None:
 
 
 def test_a_task_can_be_tried_without_writing_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"][1])
+    own = written(tmp_path, "ropes", PHYSICS, TRIALS["ropes"]["task"])
     monkeypatch.chdir(tmp_path)
     before = sorted(os.walk(tmp_path))
     done = cli("tasks", "try", own, "--limit", "1", "--max-tokens", "24", env={"COLUMNS": "120"})

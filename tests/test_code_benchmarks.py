@@ -20,7 +20,7 @@ from lm_eval_ext.grading.code import CodeExtractor
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.testbed.evalplus import cases_of
 from lm_eval_ext.testbed.livecodebench import Cases, livecodebench_dataset
-from tests.shared import one_line, samples_in
+from tests.shared import case_table, one_line, samples_in
 from tests.test_code import model_of, ran
 from tests.test_sandbox import needs_sandbox
 
@@ -175,65 +175,9 @@ def test_benchmarks_in_the_form_of_evalplus_are_asked_and_graded(form: str, tmp_
         assert [one is not None for one in says] == [number > 0] * 5, [row["failed"] for row in rows]
 
 
-ROOT_OF = """
-import math
-import numpy as np
-
-def is_floats(x): return isinstance(x, float)
-def assertion(out, exp, atol): assert out == exp
-def _poly(xs, x): return sum(one * math.pow(x, at) for at, one in enumerate(xs))
-
-def check(candidate):
-    inputs = [[[-6.0, 2.0]], [[9.0, -3.0]]]
-    results = [3.0, 3.0]
-    for i, (inp, exp) in enumerate(zip(inputs, results)):
-        assert _poly(*candidate(*inp), inp) <= 0.0001
-"""
-IS_FOUND = """
-import numpy as np
-
-def is_floats(x): return isinstance(x, float)
-def assertion(out, exp, atol):
-    if isinstance(out, bool): exact_match = out == exp
-    else: exact_match = exp == (out is not None)
-
-inputs = [["abc"], ["xyz"]]
-results = [True, False]
-for i, (inp, exp) in enumerate(zip(inputs, results)):
-    assertion(has_a(*inp), exp, 0)
-"""
-AS_REFERENCE = """
-def ref_func(xs): return sorted(xs)
-def assertion(out, exp, atol): assert out == exp
-
-def check(candidate):
-    inputs = [[[3, 1, 2]], [[2, 1]]]
-    for i, inp in enumerate(inputs):
-        assertion(candidate(*inp), ref_func(*inp), 0)
-"""
-
-
 @needs_sandbox
-@pytest.mark.parametrize(
-    ("script", "entry", "programs", "shares"),
-    [
-        (ROOT_OF, "find_root", ["def find_root(xs): return -xs[0] / xs[1]", "def find_root(xs): return ([],)"], [1, 0]),
-        (
-            IS_FOUND, "has_a",
-            ["import re\ndef has_a(x): return re.search('a', x)", "def has_a(x): return 'a' in x",
-             "def has_a(x): return None"],
-            [1, 1, 0.5],
-        ),
-        (
-            AS_REFERENCE, "ordered",
-            ["def ordered(xs): return sorted(xs)", "def ordered(xs):\n    xs.clear()\n    return []"], [1, 0],
-        ),
-        ("def check(candidate):\n    assert candidate(1) == 1", "same", ["def same(x): return x"], [1]),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_in_scripts_of_evalplus_is_mended(
-    script: str, entry: str, programs: list[str], shares: list[float]
-) -> None:
-    doc = {"name": entry, "tests": cases_of(script)}
-    found = ran(CodeExtractor(entry="name", tests="tests", grading={"packages": ["numpy"]}), doc, *programs)
-    assert [one.share for one in found] == shares, found
+@pytest.mark.parametrize("case", case_table("evalplus_scripts.yaml"), ids=lambda case: case["entry"])
+def test_what_is_wrong_in_scripts_of_evalplus_is_mended(case: dict[str, Any]) -> None:
+    doc = {"name": case["entry"], "tests": cases_of(case["script"])}
+    found = ran(CodeExtractor(entry="name", tests="tests", grading={"packages": ["numpy"]}), doc, *case["programs"])
+    assert [one.share for one in found] == case["shares"], found

@@ -345,17 +345,9 @@ OF_THE_MOMENT = (
 
 def start(model: Path, hub: Path, journal: Path, out: Path) -> Started:
     arguments = f"pretrained={model},drop_layers=2,journal={journal}"
-    command: list[str | Path] = [
-        LM_EVAL,
-        "--model",
-        "pruned-hf",
-        "--model_args",
-        arguments,
-        "--tasks",
-        "tts_aime24_b512,tts_aime25_b1024",
-    ]
-    options: list[str | Path] = ["--gen_kwargs", TOKENS, "--batch_size", "4", "--output_path", out, "--log_samples"]
-    return started(*command, *options, cwd=hub)
+    asked = ("--model_args", arguments, "--tasks", "tts_aime24_b512,tts_aime25_b1024", "--gen_kwargs", TOKENS)
+    options = ("--batch_size", "4", "--output_path", out, "--log_samples")
+    return started(LM_EVAL, "--model", "pruned-hf", *asked, *options, cwd=hub)
 
 
 def finished(process: Started) -> str:

@@ -47,16 +47,9 @@ def results_in(folder: Path) -> tuple[Path, dict[str, Any]]:
 def test_the_sweep_from_the_command_line(
     entry: list[str], tiny_model: Path, original_hub: Path, tmp_path: Path
 ) -> None:
-    model = [
-        "--model",
-        "pruned-hf",
-        "--model_args",
-        f"pretrained={tiny_model},drop_layers=[2,3]",
-        "--tasks",
-        "tts_math",
-    ]
+    model = ("--model", "pruned-hf", "--model_args", f"pretrained={tiny_model},drop_layers=[2,3]")
     out = tmp_path / "out"
-    done = run(*entry, *model, *SMALL, "--output_path", out, "--log_samples", cwd=original_hub)
+    done = run(*entry, *model, "--tasks", "tts_math", *SMALL, "--output_path", out, "--log_samples", cwd=original_hub)
     assert done.returncode == 0, done.stderr[-3000:]
     folder, results = results_in(out)
     assert set(SWEEP) <= set(results["results"])

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from urllib.request import urlopen
 
 from benchmarks.lm_eval_output import scores, write_output
+from tests.commands import COMMAND
 
 
 def test_pages_are_served_and_built_again(tmp_path: Path) -> None:
     write_output(tmp_path / "out" / "a", {"tts_aime24_b512": scores(0.6, 9, 3)})
-    command = [
-        str(Path(sys.executable).with_name("lm-eval-tts")),
-        "leaderboard",
-        "serve",
-        "out",
-        "-o",
-        "site",
-        "--port",
-        "0",
-    ]
+    command: list[str | Path] = [COMMAND, "leaderboard", "serve", "out", "-o", "site", "--port", "0"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
