@@ -31,52 +31,9 @@ from tests.test_sandbox import needs_sandbox
 F = "def f(x):\n    return x + 1\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "entry", "expected"),
-    [
-        (f"Here:\n```python\n{F}```\nDone.", "f", F),
-        (f"```\n{F}```", "f", F),
-        (f"~~~py\n{F}~~~", "f", F),
-        ("1. Code:\n   ```python\n   def f(x):\n       return x + 1\n   ```", "f", F),
-        (f"```python\n{F}```\n\nUse:\n```python\nresult = f(3)\nprint(result)\n```", "f", F),
-        (f"```python\n{F}```\n\nTest:\n```python\nfrom solution import f\nassert f(1) == 2\n```", "f", F),
-        (f"```python\n{F}```\n\nIt needs:\n```\nO(n)\n```", "", F),
-        (f"```python\n{F}```\n\nOutput:\n```\n-1\n```\nor\n```\n[1, 2]\n```\nor\n```\n2 + 3\n```", "", F),
-        (f"```python\n{F}```\n\n```json\n{{\"a\": 1}}\n```\n```text\nn = 5\n```\n```bash\nls -l\n```", "", F),
-        (f"```python\r\n{F}```\r\nThat's it.\r\n".replace("\n", "\r\n").replace("\r\r", "\r"), "f", F),
-        (f"Here it is: ```python\n{F}```\nThat's it.", "f", F),
-        (f"```python\n{F}`````\nThat's it.", "f", F),
-        (f"```\nSo:\n```python\n{F}```", "f", F),
-        ("```python\nf: object = lambda x: x\n```\n```python\nprint(1)\n```", "f", "f: object = lambda x: x\n"),
-        ("```python\nif True:\n    def f(x): return x\n```", "f", "if True:\n    def f(x): return x\n"),
-        (f"```python\ndef f(x): return 0\n```\nBetter:\n```python\n{F}```", "f", F),
-        (f"```python\n{F}```\nUse it:\n```python\nprint(f(1))\n```", "f", F),
-        (f"```python\n{F}```\nIt prints:\n```\n2\n```", "f", F),
-        (f"```python\n{F}```\nIt prints:\n```\n2 3 4\n```", "", F),
-        (f"```ipython\n{F}```\nOr in C:\n```c\nint x = 1;\n```", "f", F),
-        (f"```text\n{F}```", "f", F),
-        ("```python\ndef f(x):\n    return x + 1```\nDone.", "f", "def f(x):\n    return x + 1\n"),
-        (f"```python\n# it uses \"\"\" as marks\n{F}```\nThat's it.", "f", f"# it uses \"\"\" as marks\n{F}"),
-        (
-            "```python\ndef f(x):\n    '' + '''\n    ```\n    f(1)\n    ```\n    '''\n    return x\n```\nDone.", "f",
-            "def f(x):\n    '' + '''\n    ```\n    f(1)\n    ```\n    '''\n    return x\n",
-        ),
-        (f"```python\n{F}```\nRun:\n```bash\npython f.py --x 1\n```", "f", F),
-        ("```python\nprint(1)\n```\nOr:\n```python\nprint(2)\n```", "", "print(2)\n"),
-        ("```python\nclass S:\n    def g(self): pass\n```", "S.g", "class S:\n    def g(self): pass\n"),
-        ("```python\nf = lambda x: x\n```", "f", "f = lambda x: x\n"),
-        (f"```python\n{F}", "f", F),  # cut before the fence is closed
-        ("```python\ndef f(x):\n    return (x", "f", "def f(x):\n    return (x"),  # cut in the program
-        (F, "f", F),  # a model that only writes code
-        ("The function adds one.", "f", ""),
-        ("", "f", ""),
-        ("I would use `x + 1`.", "f", ""),
-(f"````markdown\n```python\n{F}```\n````", "f", F),
-        (f"```python\n{F}```<|im_end|>\n```python\ndef f(x): return 0\n```", "f", F),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "entry", "expected"), case_table("programs_in_texts.yaml"))
 def test_the_program_in_a_text(text: str, entry: str, expected: str) -> None:
-    assert program_in(text, entry) == expected
+    assert program_in(text.replace("FUNCTION", F), entry) == expected.replace("FUNCTION", F)
 
 
 @pytest.mark.parametrize("quotes", ['"""', "'''"])
