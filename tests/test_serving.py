@@ -91,36 +91,10 @@ def test_a_run_is_named_after_what_is_served(given: dict[str, object], name: str
     assert run_name("made up", {"base_url": "http://a:1", **given}) == name
 
 
-@pytest.mark.parametrize(
-    ("served", "declared", "words"),
-    [
-        (
-            {"base": "org/m", "drop": [3]}, {"base": "other/base", "drop_layers": [3]},
-            "says that its model was made from org/m, not other/base",
-        ),
-        (
-            {"base": "m", "drop": [3], "changes": "-rdsc-abcdef"},
-            {"recipe": Recipe(base="m", drop=(3,), method="x", source="x")}, "the recipe none",
-        ),
-        ({"base": "m", "drop": [3], "changes": "-rdsc-abcdef"}, {}, "give recipe=, which says how"),
-        (
-            {"base": "m", "drop_attention": [3]}, {"recipe": Recipe(base="m", drop=(3,), method="x", source="x")},
-            "says that layers none are dropped, but 3 are declared",
-        ),
-        (
-            {"base": "m", "drop": [5], "drop_attention": [3]}, {"drop_layers": [3]},
-            "says that layers 5 are dropped, but 3 are declared",
-        ),
-        (
-            {"base": "m", "drop_experts": {0: "1-2"}}, {"recipe": Recipe(base="m", drop=(3,), method="x", source="x")},
-            "says that experts .* are dropped, but none are declared",
-        ),
-        ({"base": "m", "drop": [3, 3]}, {}, "the layers that are dropped: "),
-    ],
-)  # fmt: skip
-def test_what_contradicts_the_server_is_one_line(
-    served: dict[str, Any], declared: dict[str, object], words: str
-) -> None:
+@pytest.mark.parametrize(("served", "declared", "words"), case_table("wrong_arguments.yaml")["served"])
+def test_what_contradicts_the_server_is_one_line(served: dict[str, Any], declared: dict[str, Any], words: str) -> None:
+    if "recipe" in declared:
+        declared = {"recipe": Recipe(**declared["recipe"])}
     with pytest.raises(ArgumentError, match=words):
         declared_recipe(ServerArguments.taken({"base_url": "http://a:1", **declared}), ServedRecipe(**served))
 
