@@ -24,7 +24,7 @@ from lm_eval_ext.paths import TINY_CHAIN
 from tests.commands import LM_EVAL, run
 from tests.fake_server import FakeServer, scripted
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parent / "cases" / "tasks"
 SWEEP = [
     f"tts_{name}_b{budget}" for name in ("aime24", "aime25", "math500") for budget in (512, 1024, 2048, 4096, 8192)
 ]
