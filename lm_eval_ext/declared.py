@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from lm_eval_ext.errors import TTSError, did_you_mean, expectation, meant
+from lm_eval_ext.errors import TTSError, did_you_mean, expectation, meant, place_of
 
 LARGEST = 1_000_000  # bytes of a file; at most a tenth of that in nodes, with aliases expanded
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, and five times faster where libyaml is there
@@ -163,12 +163,14 @@ def _explained(
     renamed: Mapping[str, str],
 ) -> str:
     place = [str(part) for part in fault["loc"]]
-    where = f"{'.'.join(part for part in place if part != '[key]')}: " if place else ""
+    where = f"{place_of([part for part in place if part != '[key]'])}: " if place else ""
     if fault["type"] == "extra_forbidden":
         fields = field_names(model_at(model, place[:-1]))
         hint = f"did you mean {renamed[place[-1]]}?" if place[-1] in renamed else meant(place[-1], fields)
         return f"{where}unknown field; {hint}"
     said = expectation(fault, expected)
-    given = f" (given {str(fault['input'])[:80]!r})" if fault["type"] not in ("missing", "value_error") else ""
+    scalar = isinstance(fault["input"], (str, int, float, type(None)))  # else a validator of a whole says more
+    shown = fault["type"] not in ("missing", "value_error") or (fault["type"] == "value_error" and scalar and place)
+    given = f" (given {str(fault['input'])[:80]!r})" if shown else ""
     allowed = re.findall("'([^']+)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else []
     return f"{where}{said}{given}{did_you_mean(str(fault['input']), allowed)}"

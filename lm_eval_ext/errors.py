@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -142,6 +143,21 @@ def expectation(fault: ErrorDetails, expected: Mapping[str, str] = {}) -> str:
     return known.format(**fault.get("ctx", {})) if known else str(fault["msg"]).removeprefix("Value error, ")
 
 
+# How pydantic names the branches of a union, which nobody has written; classes by their names.
+_BRANCH = re.compile(r"(?:str|int|float|bool|none|constrained-\w+|(?:list|dict|tuple|literal|function-\w+)\[.*)")
+
+
+def place_of(location: Sequence[int | str]) -> str:
+    """Where a fault is, as the fields are written: `journal` for `journal.str`."""
+    from pydantic import BaseModel
+
+    kinds, classes = [BaseModel], set[str]()
+    while kinds:
+        kinds += (below := kinds.pop().__subclasses__())
+        classes |= {one.__name__ for one in below}
+    return ".".join(str(part) for part in location if not (_BRANCH.fullmatch(str(part)) or part in classes))
+
+
 def first_fault(error: ValidationError, shown: bool = True, known: Iterable[str] = ()) -> str:
     """The first fault that pydantic has found: field, value (unless it must not be shown) and what is allowed.
 
@@ -151,7 +167,7 @@ def first_fault(error: ValidationError, shown: bool = True, known: Iterable[str]
         known: names of all fields, for a hint at the one that was meant.
     """
     fault = error.errors()[0]
-    place = ".".join(map(str, fault["loc"]))
+    place = place_of(fault["loc"])
     if fault["type"] == "missing":
         return f"{place}: is missing"
     if fault["type"] == "extra_forbidden":
@@ -159,4 +175,4 @@ def first_fault(error: ValidationError, shown: bool = True, known: Iterable[str]
         return f"{place}: unknown field" + (f"; {meant(str(fault['loc'][-1]), names)}" if names else "")
     value = " ".join(repr(fault["input"]).split()) if shown else "..."
     value = value if len(value) <= 80 else f"{value[:77]}..."
-    return f"{place}={value}: {expectation(fault)}"
+    return f"{place}={value}: {expectation(fault)}" if place else expectation(fault)

@@ -42,6 +42,18 @@ def named(model: str) -> str:
     return next((folder.name for folder in EMBEDDED if model == str(folder)), model)
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with the user's folder in place of `~`; that of a user who isn't there stays as it is.
+
+    >>> expanded("~nobody-of-this-name/x")
+    PosixPath('~nobody-of-this-name/x')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def cache_folder() -> Path:
     """Folder where expensive results are kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "lm-eval-tts"
@@ -61,6 +73,43 @@ def write_whole(path: Path, content: str | bytes) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_bytes(content.encode() if isinstance(content, str) else content)
     part.replace(path)
+
+
+def replace_together(files: Mapping[Path, str | bytes], main: Path) -> None:
+    """Replace files that belong together, so that a kill in between loses nothing: `finish_replacing` goes on.
+
+    Args:
+        files: the new contents by file, all in the folder of `main` or below it.
+        main: the file by which they are found again.
+    """
+    for path, content in files.items():
+        write_whole(path.with_name(f"{path.name}.new"), content)
+    write_json(_replacing(main), {"files": [str(path.relative_to(main.parent)) for path in files]})
+    finish_replacing(main)
+
+
+def is_being_replaced(main: Path) -> bool:
+    """Whether replacing a file, and what belongs to it, was begun and not finished."""
+    return _replacing(main).exists()
+
+
+def finish_replacing(main: Path) -> None:
+    """Finish what `replace_together` has begun; nothing if it has finished.
+
+    Raises:
+        ResultsError: its record cannot be read.
+    """
+    if not is_being_replaced(main):
+        return
+    for name in json_object(_replacing(main), ResultsError)["files"]:
+        new = main.parent / f"{name}.new"
+        if new.exists():  # else it was replaced before
+            new.replace(main.parent / name)
+    _replacing(main).unlink()
+
+
+def _replacing(main: Path) -> Path:
+    return main.with_name(f"{main.name}.replacing")
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -318,7 +318,7 @@ def test_regrading_keeps_programs_and_says_why(tmp_path: Path) -> None:
 
 
 def test_studies_pass_on_that_programs_may_run(tmp_path: Path) -> None:
-    from lm_eval_ext.authoring.registry import Tasks
+    from lm_eval_ext.authoring.task_registry import Tasks
     from lm_eval_ext.sweep.manifest import load_manifest
     from lm_eval_ext.sweep.plan import planned
     from lm_eval_ext.sweep.sources import command

@@ -31,7 +31,7 @@ def quiz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
     data.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
     fields = ["--question", "question", "--answer", "answer", "--choices", "a", "--choices", "b"]
     assert new("quiz", "--dataset", data, *fields, "--to", tmp_path / "tasks")[0] == 0
-    monkeypatch.setattr("lm_eval_ext.authoring.task_file.TASKS", tmp_path / "tasks")
+    monkeypatch.setattr("lm_eval_ext.authoring.task_registry.TASKS", tmp_path / "tasks")
 
     def letters(row: dict[str, Any]) -> None:
         letter = "A" if row["acc"] else "B"

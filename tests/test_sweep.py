@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lm_eval_ext.authoring.registry import Tasks
+from lm_eval_ext.authoring.task_registry import Tasks
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.arguments import parse_model_args
 from lm_eval_ext.redaction import mapping

@@ -210,6 +210,12 @@ def _wanted(base: EvaluatedModel, candidate: EvaluatedModel, options: CompareOpt
         raise ResultsError(
             f"on={missing[0]}: not a benchmark that both models were run on; expected: {', '.join(sorted(there))}"
         )
+    lacking = sorted({task.result.benchmark for task in base.tasks.values()} - there)
+    if options.keep is not None and not options.on and there and lacking:
+        raise ResultsError(
+            f"{candidate.label}: has no results of {lacking[0]}, which the base has, so there is no verdict; "
+            f"evaluate it there, or say with --on which benchmarks decide: {', '.join(sorted(there))}"
+        )
     found = [name for name in names if not options.on or base.tasks[name].result.benchmark in options.on]
     if not found:
         raise ResultsError(

@@ -21,7 +21,7 @@ import lm_eval_ext.testbed.livecodebench
 import lm_eval_ext.testbed.problems  # noqa: F401
 from lm_eval_ext.authoring.task_fields import TaskFile
 from lm_eval_ext.declared import LARGEST, field_names, given_twice, model_at, written_out
-from lm_eval_ext.errors import expectation, meant, reason_of
+from lm_eval_ext.errors import expectation, meant, place_of, reason_of
 from lm_eval_ext.harness.registry import imported_function
 from lm_eval_ext.paths import TASKS
 from lm_eval_ext.template_filters import TEMPLATE_FILTERS
@@ -110,7 +110,7 @@ def _faults(source: YamlFile) -> Iterator[TaskFinding]:
 
 
 def _said(place: tuple[str | int, ...], fault: ErrorDetails) -> str:
-    named = ".".join(str(part) for part in place if part not in ("str", "float", "list[any]", "constrained-str"))
+    named = place_of(place)
     unknown = fault["type"] == "extra_forbidden"
     if unknown and (refused := refusal(str(place[-1]))):
         return refused

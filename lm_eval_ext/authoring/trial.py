@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_ext.authoring.registry import Tasks
+from lm_eval_ext.authoring.task_registry import Tasks
 from lm_eval_ext.errors import ResultsError, TaskError
 from lm_eval_ext.generation.request import Sampling, asks_for_thinking, parse_options
 from lm_eval_ext.paths import json_object

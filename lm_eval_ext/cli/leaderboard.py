@@ -110,7 +110,7 @@ def _unsound_studies(results: Sequence[Path]) -> Iterator[RunFinding]:
 
 
 def _regraded(source: Source) -> Run:
-    from lm_eval_ext.authoring.registry import declared_task
+    from lm_eval_ext.authoring.task_registry import declared_task
     from lm_eval_ext.runs.regrading import regraded
 
     return regraded(source, declared_task)[0]
@@ -137,7 +137,7 @@ def _published_before(against: Path | None, catalogue: Catalogue) -> list[Source
 
 def _unfounded(source: Source, before: Sequence[Source] | None, regrade: bool, golds: Golds) -> Iterator[RunFinding]:
     """Scores that do not follow from the samples, and a tier neither verified nor set by maintainers."""
-    from lm_eval_ext.authoring.registry import declared_task
+    from lm_eval_ext.authoring.task_registry import declared_task
     from lm_eval_ext.runs.tiers import (
         by_another_chance,
         by_other_rules,
@@ -208,10 +208,13 @@ def regrade(
 
 
 def _regrade(path: Path, catalogue: Catalogue, write: bool) -> Sequence[TaskRegrading]:
-    from lm_eval_ext.authoring.registry import declared_task
+    from lm_eval_ext.authoring.task_registry import declared_task
+    from lm_eval_ext.paths import finish_replacing
     from lm_eval_ext.runs.regrading import regrade_output, regrade_run
 
     if path.name == RUN_FILE:
+        if write:
+            finish_replacing(path)
         return regrade_run(read_source(path, catalogue), declared_task, write=write)
     return regrade_output(path, write=write)
 

@@ -227,7 +227,7 @@ def _path(given: str) -> Path:
     """A path unchanged; for a task's name, its file."""
     if Path(given).exists():
         return Path(given)
-    from lm_eval_ext.authoring.registry import Tasks
+    from lm_eval_ext.authoring.task_registry import Tasks
 
     named = Tasks().files
     if given not in named:

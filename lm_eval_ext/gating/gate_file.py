@@ -11,6 +11,7 @@ from lm_eval_ext.analysis.matching import ALLOWED
 from lm_eval_ext.authoring.task_fields import PublishedScore
 from lm_eval_ext.declared import read_yaml, schema_of
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.paths import expanded
 from lm_eval_ext.sweep.manifest import (
     NAME_OF_A_MODEL,
     NAMES,
@@ -160,7 +161,7 @@ def load_gate(path: Path) -> GateFile:
 
     def placed(arguments: Arguments) -> Arguments:
         if RESULTS in arguments:
-            return {RESULTS: str(folder / Path(str(arguments[RESULTS])).expanduser())}
+            return {RESULTS: str(folder / expanded(str(arguments[RESULTS])))}
         return placed_arguments(arguments, folder)
 
     candidates = {name: placed(arguments) for name, arguments in gate.candidates.items()}

@@ -381,8 +381,12 @@ class GateStudy(Study):
         """Read the results that are there already, before anything is run.
 
         Raises:
-            ResultsError: there are none, they lack a benchmark, or can't be asked again in rounds.
+            ResultsError: there are none, they lack a benchmark, or can't be asked again in rounds; or there is no
+                published score of a benchmark for which it is asked.
         """
+        for task, benchmark in self.benchmarks.items():
+            if benchmark.published == "literature":
+                self.published(task)
         for name in (BASE, *self.gate.candidates):
             if self.gate.results_of(name):
                 for answers in self.answers(name).values():

@@ -183,6 +183,7 @@ KNOWN = {
 }
 ANSWER_BUDGET = 1024  # maximum tokens in an answer, unless the task or a model argument says otherwise
 SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+_GREATEST = 1e300  # of an argument, which a float can hold
 _THINKING = ("thinking_token_budget", "wait_count", "thinking_start", "thinking_end")
 
 
@@ -313,7 +314,7 @@ def _number(
 ) -> float:
     value = given.get(key, default)
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-    fits = math.isfinite(number) and low <= number <= (math.inf if high is None else high)
+    fits = abs(number) < _GREATEST and low <= number <= (math.inf if high is None else high)
     if not fits or (whole and number != int(number)):
         kind = "a whole number" if whole else "a number"
         limit = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"

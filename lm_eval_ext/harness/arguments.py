@@ -5,6 +5,7 @@ Validation, error messages and the reference page are based on it; what each doe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -41,14 +42,21 @@ def _flag(value: object) -> object:
     raise ValueError("give True or False")
 
 
+def _as_whole(value: object) -> object:
+    """A whole number of which lm-eval's command line has made a float, as it does of -1; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _budget(value: object) -> int | None:
     """Convert a token budget: -1 becomes None."""
+    value = _as_whole(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= -1:
         return None if value == -1 else value
     raise ValueError("give a whole number of tokens, or -1 for no limit")
 
 
 def _whole(value: object) -> int | None:
+    value = _as_whole(value)
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     raise ValueError("give a whole number")
@@ -58,6 +66,28 @@ def _replicas(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
     raise ValueError("give a number of replicas, or auto")
+
+
+def _journal(value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (str, Path)) and Path(value).name:
+        return str(value)
+    raise ValueError("give the path of a file, on or off")
+
+
+def check_sizes(arguments: Mapping[str, object]) -> None:
+    """Refuse a batch size or a context length that no engine can take.
+
+    Raises:
+        ArgumentError: `max_length` is no number from 1, or `batch_size` neither that nor `auto`, perhaps with how often
+            it is chosen anew: `auto:4`.
+    """
+    length, value = arguments.get("max_length"), arguments.get("batch_size")
+    if length is not None and not re.fullmatch(r"[1-9]\d*", str(length)):
+        raise ArgumentError(f"max_length={length}: give a whole number from 1")
+    if value is not None and not re.fullmatch(r"[1-9]\d*|auto(?::\d+(?:\.\d+)?)?", str(value)):
+        raise ArgumentError(f"batch_size={value}: give a whole number from 1, auto or auto:N")
 
 
 def _recipe(value: object) -> object:
@@ -120,7 +150,7 @@ class ThinkingArguments(Declared):
     stop_loops: Flag = Field(
         False, description="stop a trace that repeats itself exactly (8 copies, 256 tokens), and let it answer"
     )
-    journal: str | bool | None = Field(
+    journal: Annotated[str | bool | None, BeforeValidator(_journal)] = Field(
         "on",
         description="file that stores finished generations, so that a run can continue after a crash, or `off`",
         json_schema_extra={"default_is": "`~/.cache/lm-eval-tts/journal-2.sqlite`"},

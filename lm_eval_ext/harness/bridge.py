@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from lm_eval.api.instance import Instance
 
@@ -17,6 +16,7 @@ from lm_eval_ext.generation.request import Generation, GenerationOptions, Reques
 from lm_eval_ext.harness.arguments import ThinkingArguments
 from lm_eval_ext.harness.prompts import EncodedPrompt, Prompt, Prompts
 from lm_eval_ext.harness.thinking_model import ProgressBar, ThinkingModel, Totals
+from lm_eval_ext.paths import expanded
 from lm_eval_ext.thinking_formats import ThinkingFormat, detect_format, format_of, with_markers
 
 logger = logging.getLogger("lm_eval.tts")
@@ -256,7 +256,7 @@ def open_journal(journal: str | bool | None, alone: bool = False) -> Journal | N
     if journal in ("off", "none", False, None):
         return None
     if journal not in ("on", True):
-        return Journal(Path(str(journal)).expanduser(), alone)
+        return Journal(expanded(str(journal)), alone)
     try:
         return Journal(default_journal(), alone)
     except (JournalError, OSError) as error:

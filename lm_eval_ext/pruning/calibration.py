@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArgumentError, DatasetError, first_fault
-from lm_eval_ext.paths import write_whole
+from lm_eval_ext.paths import expanded, write_whole
 from lm_eval_ext.thinking_formats import assistant_ending, assistant_header, detect_format
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def check_source(source: str) -> None:
         ArgumentError: it isn't.
     """
     kind, _, place = source.partition(":")
-    if kind == "run" and not Path(place).expanduser().is_dir():
+    if kind == "run" and not expanded(place).is_dir():
         raise ArgumentError(f"calibration={source}: is no folder of results")
     if kind not in _SOURCES and source != EMBEDDED and not Path(source).is_file():
         _hub_texts(source)

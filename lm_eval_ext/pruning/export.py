@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError, reason_of
 from lm_eval_ext.paths import json_object
 from lm_eval_ext.plugins import own_version
 from lm_eval_ext.pruning.architecture import auto_class, depth, layer_of_tensor, slice_config, text_config
@@ -93,16 +93,19 @@ def export(
         )
     check_new_folder(folder)
     published = recipe.published()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = folder.resolve()  # a link, or `.`, could not be replaced
+    place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
-        dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True
+        dir=place.parent, prefix=f".{place.name}-", ignore_cleanup_errors=True
     ) as unfinished:  # once it has another name, there is nothing to clean up
         base = pretrained or recipe.pretrained
         _write_checkpoint(recipe, published, Path(unfinished), base, shard_bytes, trust_remote_code, trust_layer_fields)
         Path(unfinished).chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()
-        Path(unfinished).rename(folder)  # all or nothing
+        if not place.is_dir():
+            Path(unfinished).rename(place)  # all or nothing
+            return folder
+        for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == "config.json"):
+            shutil.move(file, place)  # without its config, nobody takes it for a model
     return folder
 
 
@@ -201,6 +204,7 @@ def _check_layers(tensors: Iterable[str], kept: int, kind: str) -> None:
 def _write_weights(tensors: Mapping[str, LazyTensor], folder: Path, shard_bytes: int) -> None:
     """Write files of at most `shard_bytes`, or of a single larger tensor; one of them is in memory at a time."""
     from huggingface_hub import split_state_dict_into_shards_factory
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     split = split_state_dict_into_shards_factory(
@@ -208,7 +212,13 @@ def _write_weights(tensors: Mapping[str, LazyTensor], folder: Path, shard_bytes:
         max_shard_size=shard_bytes,
     )  # fmt: skip
     for file, names in split.filename_to_tensors.items():
-        save_file({name: tensors[name][...].contiguous() for name in names}, folder / file, metadata={"format": "pt"})
+        try:
+            save_file(
+                {name: tensors[name][...].contiguous() for name in names}, folder / file, metadata={"format": "pt"}
+            )
+        except SafetensorError as error:  # such as a full disk
+            raise CheckpointError(f"{folder / file}: cannot be written ({reason_of(error)})") from error
+        (folder / file).chmod(0o644)  # safetensors lets only the owner read it
         logger.info("%s: %d tensors", file, len(names))
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}

@@ -118,7 +118,8 @@ def _batch(rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
 
 def last_checkpoint(unfinished: Path) -> str | None:
     """The last checkpoint that was saved to its end; those that a kill left half-saved are deleted."""
-    found = sorted(unfinished.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    numbered = [path for path in unfinished.glob("checkpoint-*") if path.name.partition("-")[2].isdecimal()]
+    found = sorted(numbered, key=lambda path: int(path.name.partition("-")[2]))
     for path in [one for one in found if not _is_whole(one)]:
         shutil.rmtree(path)
         found.remove(path)
@@ -318,14 +319,16 @@ def estimated(settings: Training, config: PreTrainedConfig, tokens: int, width: 
         frozen_width: bytes of a number of the frozen weights.
     """
     import torch
+    from transformers.pytorch_utils import Conv1D
 
     with torch.device("meta"):
         model = auto_class(config).from_config(config)
     numbers = sum(parameter.numel() for parameter in model.parameters())
     head = model.get_output_embeddings()
-    maps = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head]
-    adapter = settings.rank * sum(one.in_features + one.out_features for one in maps)
-    widest = max(one.out_features for one in maps)
+    kinds = (torch.nn.Linear, Conv1D)  # GPT-2's maps are of the second kind
+    maps = [one.weight.shape for one in model.modules() if isinstance(one, kinds) and one is not head]
+    adapter = settings.rank * sum(sum(shape) for shape in maps)
+    widest = max(max(shape) for shape in maps)
     vocabulary = head.weight.shape[0]
     text = config.get_text_config()
     kept = _KEPT * text.hidden_size * text.num_hidden_layers * width

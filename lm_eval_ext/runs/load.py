@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from lm_eval_ext.errors import ResultsError, StoppedEarlyError
-from lm_eval_ext.paths import json_object
+from lm_eval_ext.paths import is_being_replaced, json_object
 from lm_eval_ext.runs.catalogue import Catalogue
 from lm_eval_ext.runs.logs.log import ROUNDED, Log
 from lm_eval_ext.runs.logs.recognised import TOOLS, is_log, read_log
@@ -92,6 +92,17 @@ def samples_path(folder: Path, task: str) -> Path:
     return folder / "samples" / f"{task}.jsonl.gz"
 
 
+def refuse_interrupted(path: Path) -> None:
+    """Refuse results whose regrading was interrupted, because the file and its samples may not fit together.
+
+    Raises:
+        ResultsError: it was; says how to go on.
+    """
+    if is_being_replaced(path):
+        again = f"lm-eval-tts leaderboard regrade {path.parent} --write"
+        raise ResultsError(f"{path}: its regrading was interrupted; finish it with: {again}")
+
+
 def read_source(
     path: Path, catalogue: Catalogue, base: str | None = None, *, in_part: bool = False, logs: bool = False
 ) -> Source:
@@ -108,6 +119,7 @@ def read_source(
         StoppedEarlyError: it was stopped early.
         ResultsError: names the file and the field.
     """
+    refuse_interrupted(path)
     if path.name != RUN_FILE and (log := read_log(path)):
         if not logs:
             raise ResultsError(
@@ -169,13 +181,21 @@ def load(paths: Sequence[Path], catalogue: Catalogue, *, logs: bool = False) -> 
                 early.append(error)
                 continue
             other = found.setdefault(source.run.id, source)
-            if other.run != source.run:
+            if not _is_same(other, source):
                 raise ResultsError(f"{source.path}: id={source.run.id!r}: also the id of {other.path}, another run")
     if early and not found:
         raise early[0]
     for one in early:
         logger.warning("%s; left out", one)
     return [found[name] for name in sorted(found)]
+
+
+def _is_same(one: Source, other: Source) -> bool:
+    """Whether two sources hold the same run, perhaps one as lm-eval wrote it and one as it was published."""
+    if one.run == other.run:
+        return True
+    both = [source.run.model_copy(update={"tier": "reported", "samples": {}}) for source in (one, other)]
+    return one.published != other.published and both[0] == both[1]
 
 
 def files(path: Path, *, logs: bool = False) -> list[Path]:

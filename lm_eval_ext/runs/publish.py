@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.paths import write_whole
 from lm_eval_ext.runs.load import Source, samples_path
 from lm_eval_ext.runs.run import TIERS, Run
-from lm_eval_ext.runs.samples import RUN_FILE, Sample, pack, read_run, write_run
+from lm_eval_ext.runs.samples import RUN_FILE, Sample, pack, read_run, run_json, validated, write_run
 from lm_eval_ext.runs.study_file import FOLDER as STUDIES
 
 
@@ -52,7 +53,8 @@ def publish(source: Source, results: Path) -> Source:
     """
     packed = {task: pack(source.samples(task)) for task in source.run.samples}
     hashes = {task: hashlib.sha256(content).hexdigest() for task, content in packed.items()}
-    run = source.run.model_copy(update={"samples": hashes})  # a log of another tool has none
+    # A log of another tool has no samples. What JSON cannot hold, such as NaN, is refused here, before others read it.
+    run = validated(json.loads(run_json(source.run.model_copy(update={"samples": hashes}))), source.path)
     folder = results / _folder_name(run.base) / run.id
     if (folder / RUN_FILE).is_file():
         there = read_run(folder / RUN_FILE)

@@ -25,12 +25,12 @@ from lm_eval_ext.grading import COMPARED, GRADER_VERSION
 from lm_eval_ext.grading.code import CodeRules
 from lm_eval_ext.grading.kinds import FILTERS, GRADED, MATCHING, extractor
 from lm_eval_ext.metrics import AGGREGATIONS, FUNCTIONS
-from lm_eval_ext.paths import json_object, write_whole
+from lm_eval_ext.paths import finish_replacing, json_object, replace_together
 from lm_eval_ext.redaction import mapping, number, sequence, whole
-from lm_eval_ext.runs.load import Source, samples_path
+from lm_eval_ext.runs.load import Source, refuse_interrupted, samples_path
 from lm_eval_ext.runs.publish import is_gated
 from lm_eval_ext.runs.run import Run, Score, TaskResult
-from lm_eval_ext.runs.samples import Sample, pack, write_run
+from lm_eval_ext.runs.samples import Sample, pack, run_json
 from lm_eval_ext.runs.submission import refuse_stopped_early
 from lm_eval_ext.runs.task_results import ROUNDING, flat, raw_rows, samples_file
 from lm_eval_ext.statistics.intervals import standard_error
@@ -252,6 +252,9 @@ def regrade_output(path: Path, *, write: bool) -> list[TaskRegrading]:
     Raises:
         ResultsError: a task cannot be regraded; names the file, the task and the reason.
     """
+    if write:
+        finish_replacing(path)
+    refuse_interrupted(path)
     content = json_object(path, ResultsError)
     refuse_stopped_early(content, path)
     _check_groups(content, path)
@@ -262,7 +265,10 @@ def regrade_output(path: Path, *, write: bool) -> list[TaskRegrading]:
         if rows and (file := samples_file(path, task)):
             written[file] = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     if write and written:
-        _replace(written | {path: json.dumps(content, indent=2, ensure_ascii=False)})
+        files = {**written, path: json.dumps(content, indent=2, ensure_ascii=False)}
+        for file in files:
+            shutil.copy2(file, _free(file))
+        replace_together(files, path)
     return outcomes
 
 
@@ -356,17 +362,6 @@ def _sum_up(results: Json, name: str, filter_name: str, values: Sequence[Any], r
         results[error] = standard_error(values)
 
 
-def _replace(files: Mapping[Path, str]) -> None:
-    """Replace all of the files or none, keeping copies of the originals."""
-    for path, text in files.items():
-        path.with_name(f"{path.name}.new").write_text(text, encoding="utf-8")
-    for path in files:
-        backup = _free(path)
-        shutil.copy2(path, backup)
-    for path in files:
-        path.with_name(f"{path.name}.new").replace(path)
-
-
 def _free(path: Path) -> Path:
     """An unused name beside a file, for its copy."""
     number = 1
@@ -386,9 +381,9 @@ def regrade_run(source: Source, declared: Declared, *, write: bool) -> list[Task
     """
     run, samples, outcomes = regraded(source, declared)
     if write and samples:
-        for task, packed in samples.items():
-            write_whole(samples_path(source.path.parent, task), packed)
-        write_run(run, source.path.parent)
+        folder = source.path.parent
+        files: dict[Path, str | bytes] = {samples_path(folder, task): packed for task, packed in samples.items()}
+        replace_together({**files, source.path: run_json(run)}, source.path)
     return outcomes
 
 

@@ -139,5 +139,10 @@ def validated(content: dict[str, object], path: Path) -> Run:
 def write_run(run: Run, folder: Path) -> Path:
     """Write `run.json` into a folder, as a whole."""
     path = folder / RUN_FILE
-    write_whole(path, run.model_dump_json(indent=1) + "\n")
+    write_whole(path, run_json(run))
     return path
+
+
+def run_json(run: Run) -> str:
+    """The content of a `run.json`."""
+    return run.model_dump_json(indent=1) + "\n"

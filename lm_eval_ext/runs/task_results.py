@@ -185,9 +185,17 @@ class AccuracyKey(NamedTuple):
 
 
 def scored_tasks(content: Mapping[str, object], catalogue: Catalogue, path: Path) -> Iterator[AccuracyKey]:
-    """Every task with an accuracy. A group with one replaces its members."""
+    """Every task with an accuracy. A group with one replaces its members.
+
+    Raises:
+        ResultsError: the accuracy of one of our tasks is no share.
+    """
     results, groups = mapping(content.get("results")), mapping(content.get("group_subtasks"))
     found = {task: score for task, metrics in results.items() if (score := _score(task, mapping(metrics), catalogue))}
+    for task, metrics in results.items():
+        broken = next((f"{key}={value}" for key, value in mapping(metrics).items() if _is_broken(key, value)), "")
+        if broken and task not in found and task.startswith("tts_"):
+            raise ResultsError(f"{path}: results.{task}: {broken}: expected a share from 0 to 1")
     covered = {leaf for group in groups if group in found for leaf in _below(group, groups)}
     for task, (filter_name, metric) in found.items():
         if task in covered:
@@ -218,6 +226,11 @@ def _score(task: str, metrics: Mapping[str, object], catalogue: Catalogue) -> tu
         if filters:
             return declared.filter if declared.filter in filters else filters[0], wanted
     return None
+
+
+def _is_broken(key: str, value: object) -> bool:
+    """Whether a metric that is an accuracy has a value that is none."""
+    return "," in key and key.partition(",")[0] in _SCORES and not _is_share(value)
 
 
 def _is_share(value: object) -> bool:

@@ -125,6 +125,10 @@ class ShrinkStudy:
             raise ManifestError(f"{self.path}: remove: only pruned-hf leaves blocks of packed weights out")
         for task in self.trace_tasks if self.file.traces.run is None else ():
             task_questions(task, 1)
+            if task in self.any_gate.benchmarks:
+                raise ManifestError(f"{self.path}: traces.tasks: {task} is a benchmark of the gate, too; give others")
+        if self.file.traces.run is not None and not Path(self.file.traces.run).exists():
+            raise ManifestError(f"{self.path}: traces.run={self.file.traces.run}: is not there")
         if self.trained is not None:  # what is wrong with it is said here, and not after the search
             check_installed()
             self._refuse_seen(of_texts(self.trained.data, self._taught), "recover.data")

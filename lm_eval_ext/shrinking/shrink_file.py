@@ -13,6 +13,7 @@ from lm_eval_ext.errors import ArgumentError, ManifestError
 from lm_eval_ext.gating.gate_file import GateBudget, GateRules, or_a_tier
 from lm_eval_ext.harness.effects import effect
 from lm_eval_ext.harness.prune_on_load import parse_prune_spec
+from lm_eval_ext.paths import expanded
 from lm_eval_ext.pruning.quantization import parse_quantize
 from lm_eval_ext.pruning.selection import check_amount, method_named
 from lm_eval_ext.sweep.manifest import (
@@ -202,7 +203,7 @@ def load_shrink(path: Path) -> ShrinkFile:
     """
     found, folder = read_yaml(path, ShrinkFile, ManifestError, NAMES), path.parent.resolve()
     run, recover = found.traces.run, found.recover
-    traces = {"run": str(folder / Path(run).expanduser())} if run else {}
+    traces = {"run": str(folder / expanded(run))} if run else {}
     if recover and isinstance(recover.get("data"), str):
         recover = {**recover, "data": placed_path(str(recover["data"]), folder)}
     return found.model_copy(update={

@@ -14,15 +14,15 @@ from lm_eval_ext.declared import read_yaml, schema_of
 from lm_eval_ext.errors import ManifestError, meant
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.harness.registry import models as engine_models
-from lm_eval_ext.paths import EMBEDDED
+from lm_eval_ext.paths import EMBEDDED, expanded
 from lm_eval_ext.pruning.recipe import recipe_names
 from lm_eval_ext.pruning.selection import METHODS, check_amount, texts_for
 from lm_eval_ext.pruning.sparsity import Amount
 from lm_eval_ext.runs.study_file import NAME
 
 Value = str | int | float | bool | list[str | int | float] | dict[str | int, object] | None
-Layers = str | int | list[int] | None
 Whole = Annotated[int, Field(strict=True)]  # not true, and not 1.0
+Layers = str | Whole | list[Whole] | None
 Count = Annotated[Whole, Field(ge=0)]
 Positive = Annotated[Whole, Field(gt=0)]
 NAME_OF_A_MODEL = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -206,7 +206,9 @@ class Setup(ManifestPart):
         default="pruned-hf", description="lm-eval's `--model`", json_schema_extra={"enum": list(engine_models())}
     )
     model_args: dict[str, Value] = Field(default_factory=dict, description="model arguments of all models")
-    batch_size: int | str | None = Field(default=None, description="lm-eval's `--batch_size`")
+    batch_size: Positive | Annotated[str, Field(pattern=r"^auto(:\d+(\.\d+)?)?$")] | None = Field(
+        default=None, description="lm-eval's `--batch_size`"
+    )
     gen_kwargs: dict[str, Value] = Field(
         default_factory=dict, description="lm-eval's `--gen_kwargs`, of this registry's tasks"
     )
@@ -227,10 +229,10 @@ class Setup(ManifestPart):
     def placed(self, folder: Path) -> dict[str, object]:
         """The fields that name files, with relative paths as those of a folder: an update for `model_copy`."""
         slurm = self.launch.slurm
-        template = None if slurm.template is None else str(folder / Path(slurm.template).expanduser())
+        template = None if slurm.template is None else str(folder / expanded(slurm.template))
         placed = self.launch.model_copy(update={"slurm": slurm.model_copy(update={"template": template})})
         return {
-            "output": str(folder / Path(self.output).expanduser()),
+            "output": str(folder / expanded(self.output)),
             "include_path": placed_path(self.include_path, folder) if self.include_path else None,
             "model_args": placed_arguments(self.model_args, folder), "launch": placed,
         }  # fmt: skip
@@ -335,7 +337,7 @@ def placed_path(text: str, folder: Path) -> str:
     installed = [*(one.name for one in EMBEDDED), *recipe_names()]  # no paths, even if there is a file of the name
     if path in installed or not path:
         return text
-    place = folder / Path(path).expanduser()
+    place = folder / expanded(path)
     return f"{begin}{place}" if place.exists() or path.startswith("~") else text
 
 

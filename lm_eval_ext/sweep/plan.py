@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lm_eval_ext.authoring.registry import Tasks
+from lm_eval_ext.authoring.task_registry import Tasks
 from lm_eval_ext.errors import ManifestError
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import digest

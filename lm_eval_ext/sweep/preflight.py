@@ -19,7 +19,7 @@ from lm_eval_ext.harness.registry import ENGINES, engine_of
 from lm_eval_ext.harness.server_arguments import ServerArguments
 from lm_eval_ext.paths import json_object, located
 from lm_eval_ext.redaction import mapping, whole
-from lm_eval_ext.sweep.manifest import TRACES, Manifest, PlannedPruning
+from lm_eval_ext.sweep.manifest import BY_HAND, TRACES, Manifest, PlannedPruning
 from lm_eval_ext.sweep.plan import PlannedRun, Stage
 from lm_eval_ext.sweep.sources import Study
 
@@ -301,7 +301,11 @@ def _check_model(manifest: Manifest, arguments: Mapping[str, object]) -> None:
         ServerArguments.taken(arguments)
         return
     from lm_eval_ext.harness.prune_on_load import check_choice
+    from lm_eval_ext.pruning.recipe import parse_experts, parse_layers
 
+    for name in BY_HAND:
+        if arguments.get(name) is not None:
+            (parse_experts if name == "drop_experts" else parse_layers)(arguments[name], name)
     check_choice(Arguments.of({name: value for name, value in arguments.items() if name in NAMES}))
     if others := [name for name in arguments if name not in (*NAMES, "pretrained", "revision", "dtype")]:
         _check_names(others, manifest.engine)

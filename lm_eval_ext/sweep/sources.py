@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from lm_eval_ext.authoring.registry import Tasks
+from lm_eval_ext.authoring.task_registry import Tasks
 from lm_eval_ext.errors import ArgumentError, ManifestError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.harness.effects import effect

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from lm_eval.api.instance import Instance
 
 from lm_eval_ext.errors import ArgumentError, CheckpointError, did_you_mean
-from lm_eval_ext.harness.arguments import NAMES, Arguments, taken_from
+from lm_eval_ext.harness.arguments import NAMES, Arguments, check_sizes, taken_from
 from lm_eval_ext.harness.effects import marked, warn_of_unknown
 from lm_eval_ext.harness.model_costs import costs_of, device_name, peak_memory
 from lm_eval_ext.harness.models.thinking import ThinkingLM
@@ -84,6 +84,7 @@ class PrunedLM(ThinkingLM):
     ) -> tuple[str | PreTrainedModel, str]:
         """Remove our arguments from `kwargs` and handle them; returns the model to load and its revision."""
         given = dict(kwargs)
+        check_sizes(kwargs)
         self.arguments = arguments = taken_from(kwargs)
         self.replicas = self._replicas_for(arguments, kwargs)
         if any(getattr(arguments, name) is not None for name in marked("chooses")):

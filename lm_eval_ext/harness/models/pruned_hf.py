@@ -20,8 +20,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import resolve_max_length
 from pydantic import BaseModel
+from safetensors import SafetensorError
 
-from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError, EngineError, TTSError
+from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError, EngineError, TTSError, reason_of
 from lm_eval_ext.generation import sampling
 from lm_eval_ext.generation.engine import Engine, LocalEngine
 from lm_eval_ext.generation.engines.hf import HFEngine, SingleRowEngine, engine_for, engine_types
@@ -138,6 +139,10 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             HFLM.__init__(self, pretrained=pretrained, revision=revision, **kwargs)
         except TypeError as error:
             explain_unknown_argument(error, type(self), HFLM)
+        except (OSError, ValueError, SafetensorError) as error:
+            if isinstance(error, TTSError) or not isinstance(pretrained, str):
+                raise
+            raise CheckpointError(f"pretrained={pretrained}: cannot be loaded ({reason_of(error)})") from error
         self._ready = True
         self._use_chat_template()
         self._log_pruning()
