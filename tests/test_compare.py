@@ -64,6 +64,15 @@ def test_only_the_unlimited_task_decides_unless_all_budgets_do(base: Path, tmp_p
     assert "tts_aime24_b256: lost" in compare(base, worse, "--keep", 0.8, "--all-budgets", code=1)
 
 
+def test_without_a_benchmark_of_the_base_there_is_no_verdict(base: Path, tmp_path: Path) -> None:
+    more = {name: scores(0.9, 90, 8, 1) for name in ("tts_aime24", "tts_aime25")}
+    write_output(tmp_path / "base", more)
+    refused = compare(tmp_path / "base", base, "--keep", 0.5, code=2)
+    assert "has no results of tts_aime25, which the base has, so there is no verdict" in refused
+    assert "verdict: kept" in compare(tmp_path / "base", base, "--keep", 0.5, "--on", "tts_aime24", code=0)
+    assert "tts_aime24" in compare(tmp_path / "base", base, code=0)
+
+
 def test_what_is_no_verdict_exits_with_2(base: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()

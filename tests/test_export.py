@@ -107,6 +107,19 @@ def test_an_empty_folder_may_be_there(tiny_model: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "nothing half-done is left"
 
 
+def test_it_is_written_where_one_stands_and_through_links(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    export(recipe_for(tiny_model), tmp_path / "link")
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mode & 0o777 == 0o644, "others may read it"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    export(recipe_for(tiny_model), Path())
+    assert AutoConfig.from_pretrained(Path.cwd()).num_hidden_layers == 4
+
+
 def test_the_card_names_the_base_on_the_hub(tiny_model: Path, tmp_path: Path) -> None:
     """Also one loaded from a local copy, whose own card cannot be read."""
     (tiny_model / "README.md").write_text("---\nlicense: [mit\n---\n# Tiny\n", "utf-8")

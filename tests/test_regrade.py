@@ -91,6 +91,33 @@ def test_an_output_folder_is_graded_again(results: Path, task: str) -> None:
     assert "verified" in add(results, results.parent / "published")
 
 
+@pytest.mark.parametrize("published_run", [False, True])
+def test_regrading_that_was_killed_goes_on(
+    published_run: bool, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graded_worse(results, "tts_chain_b16")
+    main = published(tmp_path / "other", grader=None) if published_run else results
+    replace, done = Path.replace, list[Path]()
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name.endswith(".new"):
+            if done:
+                raise KeyboardInterrupt
+            done.append(path)
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        said("regrade", main.parent, "--write", code=130)
+    assert len(done) == 1, "after the first of several files"
+    assert "its regrading was interrupted; finish it with: lm-eval-tts leaderboard regrade" in said(
+        "regrade", main.parent, code=1
+    )
+    assert "already graded" in said("regrade", main.parent, "--write")
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".new", ".replacing"))]
+    assert "already graded" in said("regrade", main.parent)
+
+
 def test_samples_of_another_run_are_refused(results: Path) -> None:
     graded_worse(results, "tts_chain_b16")
     edit(results, lambda content: content["results"]["tts_chain_b16"].update({"acc,answer": 0.99}))

@@ -126,9 +126,9 @@ class ShrinkStudy:
         for task in self.trace_tasks if self.file.traces.run is None else ():
             task_questions(task, 1)
             if task in self.any_gate.benchmarks:
-                raise ManifestError(f"{self.path}: traces.tasks: {task} is a benchmark of the gate, too; give others")
+                raise ManifestError(f"{self.path}: traces.tasks: all are questions of the gate's {task}; give others")
         if self.file.traces.run is not None and not Path(self.file.traces.run).exists():
-            raise ManifestError(f"{self.path}: traces.run={self.file.traces.run}: is not there")
+            raise ManifestError(f"{self.path}: traces.run: {self.file.traces.run}: does not exist")
         if self.trained is not None:  # what is wrong with it is said here, and not after the search
             check_installed()
             self._refuse_seen(of_texts(self.trained.data, self._taught), "recover.data")
