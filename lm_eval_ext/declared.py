@@ -173,4 +173,6 @@ def _explained(
     shown = fault["type"] not in ("missing", "value_error") or (fault["type"] == "value_error" and scalar and place)
     given = f" (given {str(fault['input'])[:80]!r})" if shown else ""
     allowed = re.findall("'([^']+)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else []
+    if where and said.startswith((where, f"{where.removesuffix(': ')}=")):  # it says itself where
+        where = given = ""
     return f"{where}{said}{given}{did_you_mean(str(fault['input']), allowed)}"

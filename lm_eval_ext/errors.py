@@ -124,6 +124,7 @@ _EXPECTED: Mapping[str, str] = {
     "model_type": "expected a mapping",
     "too_short": "expected at least one entry",
     "string_too_short": "expected text that is not empty",
+    "string_pattern_mismatch": "expected text like {pattern}",
     "greater_than": "expected more than {gt}",
     "greater_than_equal": "expected {ge} or more",
     "less_than": "expected less than {lt}",

@@ -68,11 +68,19 @@ def _home() -> Path:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that nobody ever reads a part of it, also if several processes write it."""
+    """Write a file so that nobody ever reads a part of it, also if several processes write it.
+
+    Raises:
+        OSError: it cannot be written; also of a full disk, the error has its name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    part.replace(path)
+    try:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def replace_together(files: Mapping[Path, str | bytes], main: Path) -> None:

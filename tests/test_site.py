@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from errno import ENOSPC
 from pathlib import Path
@@ -86,6 +87,13 @@ def test_nothing_points_elsewhere(site: Path) -> None:
                 link = part.split('"')[0].split("#")[0]
                 if link and not link.startswith(("data:", *outside)):
                     assert (path.parent / link).resolve().is_file(), (path, link)
+
+
+def test_every_figure_and_table_that_can_be_saved_is_there(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        text = page.read_text("utf-8")
+        wanted = set(re.findall(r' data-(?:figure|table)="([^"]+)"', text))
+        assert wanted <= set(re.findall(r' id="([^"]+)"', text)), page.name
 
 
 def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Path) -> None:

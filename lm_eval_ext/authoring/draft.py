@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from lm_eval_ext.grading.kinds import KINDS
 from lm_eval_ext.grading.letters import ALL
 from lm_eval_ext.grading.texts import TextRules, yes_no
 from lm_eval_ext.grading.units import unit_of
-from lm_eval_ext.paths import TASKS
+from lm_eval_ext.paths import TASKS, write_whole
 from lm_eval_ext.redaction import mapping
 
 _SCHEMA = "# yaml-language-server: $schema=../schema.json"  # for completion in editors
@@ -132,8 +131,8 @@ def write_draft(text: str, name: str, folder: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     for template in ("schema.json", "_math", text.partition("include: ../")[2].partition("\n")[0]):
         if not (folder / template).exists():
-            shutil.copy(TASKS / template, folder / template)
-    path.write_text(text, encoding="utf-8")
+            write_whole(folder / template, (TASKS / template).read_bytes())
+    write_whole(path, text)
     return path
 
 

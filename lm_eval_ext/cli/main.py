@@ -174,6 +174,8 @@ def prune(
     """Delete generations from the journal, by age, by model, or all of them."""
     if not everything and older_than is None and model is None:
         raise ArgumentError("nothing to prune: give --older-than DAYS, --model MODEL or --all")
+    if everything and (older_than is not None or model is not None):
+        raise ArgumentError("--all deletes everything; give it without --older-than and --model")
     if older_than is not None and not 0 <= older_than < 1e6:
         raise ArgumentError(f"--older-than {older_than:g}: give a number of days from 0")
     before = None if older_than is None else time.time() - older_than * 86400
