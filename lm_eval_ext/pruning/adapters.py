@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -17,8 +16,6 @@ from lm_eval_ext.pruning.recipe import Recipe, kept_layers
 
 if TYPE_CHECKING:
     import torch
-
-logger = logging.getLogger("lm_eval.tts")
 
 MARK = "recovery.json"  # what `recover` says of a training
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -184,16 +181,16 @@ def layers_left_out(recipe: Recipe | None) -> dict[str, object]:
 
 
 def recovery_of(*places: object) -> dict[str, object] | None:
-    """The training record of the first of these checkpoints or adapters that `recover` wrote; None if there is none."""
+    """The training record of the first of these checkpoints or adapters that `recover` wrote; None if there is none.
+
+    Raises:
+        ArgumentError: it cannot be read.
+    """
     for place in places:
         found = find_file(place, MARK, {}) if isinstance(place, str) and place else None
         if found is None:
             continue
-        try:
-            record = json_object(found, ArgumentError)
-        except ArgumentError as error:  # it must not end a run that has its results
-            logger.warning("%s; it is not said in the results", error)
-            continue
-        if "recipe" in record:  # else another project's file of this name
+        record = json_object(found, ArgumentError)
+        if "recipe" in record or "left_out" in record:  # else another project's file of this name
             return record
     return None

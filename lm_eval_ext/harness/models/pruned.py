@@ -111,6 +111,7 @@ class PrunedLM(ThinkingLM):
             raise ArgumentError(
                 "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
             )
+        recovery_of(kwargs.get("peft"), pretrained)  # what cannot be read is said now, and not when all is decoded
         if self.replicas is not None:
             self._start(self.replicas, given | {"pretrained": pretrained, "revision": revision or "main"})
         return pretrained, revision or "main"
