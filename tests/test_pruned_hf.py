@@ -14,7 +14,6 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
-from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_ext.errors import TTSError
@@ -234,6 +233,8 @@ def test_a_prompt_that_does_not_fit_is_found_before_anything_is_decoded(lm: Prun
 
 def adapter(model: Path, folder: Path, layers: int = 6, **config: Any) -> Any:
     """A random adapter of the first layers of a model, saved to a folder; returns the model that it is merged into."""
+    from peft import LoraConfig, get_peft_model  # the lowest versions are tested without it
+
     base = AutoModelForCausalLM.from_pretrained(model, num_hidden_layers=layers)
     options = {"target_modules": ["q_proj", "down_proj"], **config}
     adapted = get_peft_model(base, LoraConfig(r=2, task_type="CAUSAL_LM", init_lora_weights=False, **options))
