@@ -148,7 +148,9 @@ def test_a_replica_keeps_what_was_dropped() -> None:
 @pytest.mark.usefixtures("local")
 def test_an_error_of_the_model_ends_the_run_with_its_message() -> None:
     model = load(journal="off", data_parallel_size=1, ray_address="local", attn_implementation="no such attention")
-    with pytest.raises(EngineError, match=r"replica 0 on \w+: pretrained=.* cannot be loaded \(ValueError: .*no such attention"):
+    with pytest.raises(
+        EngineError, match=r"replica 0 on \w+: pretrained=.* cannot be loaded \(ValueError: .*no such attention"
+    ):
         tts.generate(model, PROMPTS[:1])
 
 
