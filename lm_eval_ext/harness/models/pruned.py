@@ -10,6 +10,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from lm_eval.api.instance import Instance
@@ -111,7 +112,9 @@ class PrunedLM(ThinkingLM):
             raise ArgumentError(
                 "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
             )
-        recovery_of(kwargs.get("peft"), pretrained)  # what cannot be read is said now, and not when all is decoded
+        for place in (kwargs.get("peft"), pretrained):
+            if isinstance(place, str) and Path(place).is_dir():
+                recovery_of(place)  # what cannot be read is said now, and not when all is decoded
         if self.replicas is not None:
             self._start(self.replicas, given | {"pretrained": pretrained, "revision": revision or "main"})
         return pretrained, revision or "main"
