@@ -159,7 +159,7 @@ _OF_SUBJECT = re.compile(
 )
 _CLAUSE = re.compile(r"[,;:]\s|\b(?:and|so|but|which|that)\s")
 # Arithmetic, perhaps with units, right before a value: `225 km / 2.5 h =`.
-_COMPUTED = re.compile(r"(?<![\d.])((?:[\d.,]+(?: ?[a-z]{1,5}(?![a-z]))?|[\s+*/×·÷−–()^!π²³%°$€£-])+)=\s*$")
+_COMPUTED = re.compile(r"(?<![\d.])((?:[\d.,]++(?: ?[a-z]{1,5}(?![a-z]))?+|[\s+*/×·÷−–()^!π²³%°$€£-])++)=\s*$")
 _LINKED = re.compile(
     r"(?i)\b(?:is|are|was|were|ha[sd]|have|equals|by|at|gets?|needs?|orders?|costs?|takes?|lasts?|becomes|burned"
     r"|results in|probability|exactly)\s(?:therefore |thus |then |also |a |only )?[$€£]?$"
@@ -398,7 +398,10 @@ def _computed(side: str) -> float | None:
     for pattern, value in _BY_HAND:
         side = pattern.sub(value, side)
     found = computed(side.translate(_AS_PYTHON))
-    return float(found.value) if found else None
+    try:
+        return float(found.value) if found else None
+    except OverflowError:  # such as 99!·99!
+        return None
 
 
 def _follows(value: str, before: str) -> bool:
