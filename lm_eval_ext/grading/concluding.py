@@ -316,7 +316,7 @@ def _end_of(text: str) -> _End | None:
     titled = list(_BOLD_LINE.finditer(text))
     if len(titled) == 1 and not (text[titled[0].end() :].strip() or is_open) and "=" in text:
         text = f"{text[: titled[0].start()]}So {titled[0][1]}: {titled[0][2]}"
-    bold = None if is_open else _EMPHASISED.fullmatch(text)
+    bold = _EMPHASISED.fullmatch(text) if text.count("**") == 2 and not is_open else None
     if bold and not (_UNLIKE_WORDS.search(bold[2]) or _NOT_LAST.search(bold[2])):
         text = f"{bold[1]}{bold[2]}so {bold[3]}{bold[4]}"
     text = _MARKUP.sub("", _in_lines(text)).strip()
