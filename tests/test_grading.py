@@ -87,7 +87,7 @@ def test_long_numbers_in_a_last_sentence_take_no_time(number: str) -> None:
 
 
 def test_numbers_beyond_floats_are_no_crash() -> None:
-    assert final_answer("99!·99!·99! = 99!·99! = 5") == ""
+    assert final_answer("3 * 4 = 12. The sum of 9 and 99!·99! = 99!·99!·99! = 5.") in ("", "5")
 
 
 def test_math_verify_published_behaviour() -> None:
