@@ -95,7 +95,11 @@ def _order(record: Record, some: Sequence[str], shuffle: str) -> list[int]:
 @pass_context
 def options(context: Context, columns: Sequence[str], shuffle: str = "") -> list[str]:
     """A question's options in the order shown; for the arguments, see `texts` and `_order`."""
-    record = record_of(context)
+    return shown_texts(record_of(context), columns, shuffle)
+
+
+def shown_texts(record: Record, columns: Sequence[str], shuffle: str = "") -> list[str]:
+    """The options of a question in the order shown; for the arguments, see `texts` and `_order`."""
     some = texts(record, columns)
     return [some[at] for at in _order(record, some, shuffle)]
 

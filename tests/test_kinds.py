@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm_eval_ext.choices import LETTERS, shown_texts
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.items import ListExtractor, ListRules
 from lm_eval_ext.grading.kinds import KINDS, extractor
@@ -100,6 +101,17 @@ def test_more_than_one_right_option(gold: str, answers: list[str], acc: float, c
         answer.options = 4
     scores = FUNCTIONS["choice_match"]([gold], [found])
     assert (scores["acc"], scores["chance"]) == (acc, chance)
+
+
+def test_a_shuffled_option_has_the_letter_that_the_question_shows() -> None:
+    options = ["Venus", "Earth", "Mars", "Jupiter"]
+    doc = {"id": 5, "options": options}
+    letter = LETTERS[shown_texts(doc, ["options"], "id").index("Mars")]
+    some = {"choices": "options", "shuffle": "id"}
+    replies = ["Mars", f"{letter}) Mars", f"{letter}) Venus", f"It is {letter}."]
+    ((*found,),) = extractor("choice_answer", some).answers([replies], [doc])
+    assert found == [letter, letter, "", letter]
+    assert options[LETTERS.index(letter)] != "Mars", "the order of this question is changed"
 
 
 def test_letters_of_several_options_are_found() -> None:

@@ -182,7 +182,10 @@ def _extraction(declared: Metadata, template: Mapping[str, object], grading: Map
     columns = choices.columns
     options = {"letters": choices.letters} if choices.letters else {}
     if columns:
-        options["choices"] = columns[0] if len(columns) == 1 else columns
+        options |= {
+            "choices": columns[0] if len(columns) == 1 else columns,
+            "shuffle": _key(declared, choices) or False,
+        }
     if choices.several == "all":
         options["several"] = True
     return {"filter_list": [_with_options(chain, "choice_answer", options) for chain in chains]}

@@ -12,7 +12,7 @@
 # 9: what changes a value behind its unit or box; boxes that are denied; powers with `**`; where a value is taken.
 # 10: labelled parts; logic, sets, groups, fields and chemistry in their notations; families with parameters.
 # 11: what the last sentence says without a word that concludes; operations in words; two answers side by side are none.
-GRADER_VERSION = 12
+GRADER_VERSION = 13
 
 COMPARED = (
     "correct",

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from lm_eval_ext.choices import BOTH, EITHER, LETTERS, texts
+from lm_eval_ext.choices import BOTH, EITHER, LETTERS, shown_texts
 from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.boxes import last_boxed
 from lm_eval_ext.grading.choosing import chosen_option, is_cut
@@ -26,6 +26,7 @@ from lm_eval_ext.grading.letters import (
     several_named,
 )
 from lm_eval_ext.grading.numbers import NumberRules
+from lm_eval_ext.grading.option_texts import OptionTexts
 from lm_eval_ext.grading.rules import (
     Answer,
     BaseExtractor,
@@ -103,46 +104,62 @@ class ChoiceExtractor(Extractor):
     Attributes:
         letters: the allowed letters if a question does not list its choices; by default A to J.
         choices: the dataset's field that lists the choices, or one field per choice.
+        shuffle: the field by whose hash the choices are shuffled; false if they are shown as listed. If known, a
+            choice may be named by its text, and a letter with the text of another choice is no answer.
         several: whether an answer is a set of letters, such as `A, C`.
     """
 
     letters: str = ""
     choices: str | Sequence[str] = "choices"
+    shuffle: str | Literal[False] | None = None
     several: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shuffle is not None and self.shuffle is not False and not isinstance(self.shuffle, str):
+            raise TaskError(f"answer filter: shuffle={self.shuffle!r}; expected the name of a field, or false")
 
     def answers(self, outputs: Outputs, docs: Sequence[object] = ()) -> list[list[Answer]]:
         """The letter of every sample; empty if it has none."""
         found = []
-        listed = [self._listed(doc) for doc in docs] or [""] * len(outputs)
+        listed = [self._listed(doc) for doc in docs] or [[]] * len(outputs)
         for samples, parts, some in zip(outputs, self.parts(outputs), listed, strict=True):
-            chosen_in = partial(self.chosen, letters=some or self.letters or ALL)
+            letters = LETTERS[: len(some)] or self.letters
+            texts = OptionTexts([] if self.several or self.shuffle is None else some)
+            chosen_in = partial(self.chosen, letters=letters or ALL, texts=texts)
             chosen = [settled(part, chosen_in) for part in parts]
             found.append([Answer.of(output, letter) for output, letter in zip(samples, chosen, strict=True)])
             for answer in found[-1]:
-                answer.options = len(some) or len(self.letters) or None
+                answer.options = len(letters) or None
         return found
 
-    def _listed(self, doc: object) -> str:
-        """The letters of a question that lists its choices; empty for any other, and if the row was not saved."""
+    def _listed(self, doc: object) -> list[str]:
+        """The choices of a question that lists them; empty for any other, and if the row was not saved."""
         columns = [self.choices] if isinstance(self.choices, str) else self.choices
         try:
-            return LETTERS[: len(texts(doc, columns))] if isinstance(doc, Mapping) else ""
+            return shown_texts(doc, columns, self.shuffle or "") if isinstance(doc, Mapping) else []
         except TaskError:
-            return ""
+            return []
 
-    def chosen(self, text: str, letters: str) -> str:
+    def chosen(self, text: str, letters: str, texts: OptionTexts) -> str:
         """The letter chosen in the text after the thinking, or several in alphabetical order: `A, C`.
 
         Taken from the final answer; if that names no letter, from a box, a declaration, or a short text as a whole.
         """
         final, *declared = [super().of(text), *declarations(text)]
         boxed = last_boxed(text)
-        candidates = [capital(final), capital(boxed, boxed=True), *map(capital, declared)]
+        last_line = text.rstrip().rpartition("\n")[2]
+        candidates = [(capital(final), final), (capital(boxed, boxed=True), boxed)]
+        candidates += [(capital(some), some) for some in declared]
         if not declared:
-            candidates += _as_option(text, whole=self.several)
-        candidates += several_named(text) if self.several else [chosen_option(text, letters)]
+            candidates += [(some, last_line) for some in _as_option(text, whole=self.several)]
         named = several_letters if self.several else chosen_letter
-        return next((found for answer in candidates if (found := named(answer, letters))), "")
+        ends = several_named(text) if self.several else [chosen_option(text, letters)]
+        candidates += [(end, last_line) for end in ends]
+        for answer, written in candidates:
+            if letter := named(answer, letters):
+                return "" if texts.is_contradicted(letter, written) else letter
+        return next(filter(None, (texts.letter_of(some) for some in (final, boxed, *declared))), texts.said_in(text))
 
 
 def _as_option(text: str, *, whole: bool) -> list[str]:
