@@ -13,7 +13,7 @@ from lm_eval_ext.errors import TaskError
 from lm_eval_ext.grading.boxes import last_boxed
 from lm_eval_ext.grading.choosing import chosen_option, is_cut
 from lm_eval_ext.grading.code import CodeRules
-from lm_eval_ext.grading.declarations import declarations
+from lm_eval_ext.grading.declarations import declarations, last_declared
 from lm_eval_ext.grading.expressions import ExpressionRules
 from lm_eval_ext.grading.extraction import settled
 from lm_eval_ext.grading.grading import FailureReason, Grade, compare, gold_answer, grades
@@ -146,20 +146,22 @@ class ChoiceExtractor(Extractor):
 
         Taken from the final answer; if that names no letter, from a box, a declaration, or a short text as a whole.
         """
+        said = last_declared(text)
+        text = texts.without_own(text)
         final, *declared = [super().of(text), *declarations(text)]
         boxed = last_boxed(text)
         last_line = text.rstrip().rpartition("\n")[2]
         candidates = [(capital(final), final), (capital(boxed, boxed=True), boxed)]
         candidates += [(capital(some), some) for some in declared]
-        if not declared:
-            candidates += [(some, last_line) for some in _as_option(text, whole=self.several)]
         named = several_letters if self.several else chosen_letter
         ends = several_named(text) if self.several else [chosen_option(text, letters)]
         candidates += [(end, last_line) for end in ends]
+        if not declared:
+            candidates += [(some, last_line) for some in _as_option(text, whole=self.several)]
         for answer, written in candidates:
             if letter := named(answer, letters):
                 return "" if texts.is_contradicted(letter, written) else letter
-        return next(filter(None, (texts.letter_of(some) for some in (final, boxed, *declared))), texts.said_in(text))
+        return next(filter(None, map(texts.letter_of, (final, boxed, *declared, said))), texts.said_in(text))
 
 
 def _as_option(text: str, *, whole: bool) -> list[str]:

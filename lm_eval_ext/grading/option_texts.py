@@ -26,12 +26,16 @@ _UNSEEN = re.compile(
     r"|\\(?=(?:log|ln|exp|sin|cos|tan)(?![a-z]))"
 )
 _BRACED = re.compile(r"([\^_])\s*\{\s*(-?\\?\w+)\s*\}")
-_SPELLED = {"−": "-", "–": "-", "°": r"^\circ", r"\dfrac": r"\frac", r"\tfrac": r"\frac"}  # fmt: skip
-# The text behind a letter, and where a clause of it ends.
-_BEHIND = r"(?:^|(?<![\w'’])){letter}(?:(?:\s?[)\]}}.:*|])+\s*|\s[–—-]\s)(?P<text>[^\s)\]}}.:*|][^\n]*)"
-_CLAUSE_END = re.compile(r"[.;,](?=\s|$)|\s(?:because|since|as|which|is|for|so)\s|\s[(–—-]\s?")
-# A last sentence that says which one it is: `The weak acid is CH3COOH.`
-_SAYS = re.compile(r"(?i)(?:^|.*(?:[.!?;,]|\bso)\s)([^.!?;,\n]*?)(?:\b(?:is|are|was|were|must be)|['’]s)\s([^\n]+)$")
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{(\w+)\}|(\d))\s*(?:\{(\w+)\}|(\d))")
+_SPELLED = {"−": "-", "–": "-", "°": r"^\circ", r"\dfrac": r"\frac", r"\tfrac": r"\frac"}
+# What may stand between a letter and the text of an option, and where a clause of that ends.
+_BEHIND = r"(?:(?:\s?[)\]}.:*|])+\s*|\s[–—-]\s|,?\s\(|,\s)"
+_BESIDE = r"(?<![\w'’]){letter}(?:\s[–—-]\s{text}(?!\w)|,?\s\({text}\)|,\s{text},)"
+_CLAUSE_END = re.compile(r"[.;,)](?=\W|$)|\s(?:because|since|as|which|is|for|so)\s|\s[(–—-]\s?")
+# What a last sentence says right before the text of an option: `The weak acid is CH3COOH.`
+_SAYS = re.compile(
+    r"(?i)(?:\b(?:is|are|was|were|(?:must|has to|have to) be|answer|choose|pick)|['’]s|:)[\s*\"“]+(?=\S)"
+)
 _DENIES = re.compile(r"(?i)\b(?:not|no|never|neither|if|whether|unless|than|would|could|might|may|assum\w+)\b|n['’]t\b")
 
 
@@ -57,11 +61,18 @@ class OptionTexts:
 
     def is_contradicted(self, letter: str, answer: str) -> bool:
         """Whether an answer has the text of another option behind its letter."""
-        for match in re.finditer(_BEHIND.format(letter=letter), answer[:_LONGEST]):
-            said = next(filter(None, map(self.letter_of, _beginnings(match["text"]))), letter)
+        for match in re.finditer(rf"(?<![\w'’]){letter}{_BEHIND}(?=\S)([^\n]+)", answer[:_LONGEST]):
+            said = next(filter(None, map(self.letter_of, _beginnings(match[1]))), letter)
             if said != letter:
                 return True
         return False
+
+    def without_own(self, text: str) -> str:
+        """A text in which each letter stands without the text of its option: `Option B is` for `Option B, Mars, is`."""
+        for letter, own in zip(LETTERS, self.texts, strict=False):
+            if own in text:
+                text = re.sub(_BESIDE.format(letter=letter, text=re.escape(own)), letter, text)
+        return text
 
     def said_in(self, text: str) -> str:
         """The letter of the option that the last line of a text says, alone or as what something is."""
@@ -70,8 +81,9 @@ class OptionTexts:
             return ""
         if letter := self.letter_of(line):
             return "" if any(map(self.letter_of, before)) else letter  # which may be the last of a list
-        said = _SAYS.match(line)
-        return "" if said is None or _DENIES.search(line) else self.letter_of(said[2])
+        sentence = re.split(r"(?<=[.!?;])\s", line)[-1]
+        said = ((self.letter_of(sentence[verb.end() :]), sentence[: verb.end()]) for verb in _SAYS.finditer(sentence))
+        return next((letter for letter, subject in said if letter and not _DENIES.search(subject)), "")
 
     @cached_property
     def _keys(self) -> list[tuple[Callable[[str], str], list[str]]]:
@@ -90,7 +102,8 @@ def _as_written(text: str) -> str:
     """A text without spaces and markup, in which signs and case count."""
     while (inner := _WRAPPER.sub(r"\1", text)) != text:
         text = inner
-    text = _UNSEEN.sub("", _BRACED.sub(r"\1\2", text)).rstrip(".")
+    text = _FRACTION.sub(r"\1\2/\3\4", _BRACED.sub(r"\1\2", text))
+    text = _UNSEEN.sub("", text).rstrip(".")
     for spelled, plain in _SPELLED.items():
         text = text.replace(spelled, plain)
     return text
