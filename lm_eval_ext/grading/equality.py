@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
@@ -27,6 +28,8 @@ from lm_eval_ext.grading.formula_equality import (
 from lm_eval_ext.grading.meaning import ANGLE, TIME, Numbers, Reading, Relation, Several, Value, Words
 from lm_eval_ext.grading.words import lexicon
 
+_LARGEST_MODULUS = 1_000  # of a congruence that is solved
+
 
 def same(one: Reading, other: Reading) -> bool:
     """Whether two readings say the same.
@@ -45,6 +48,10 @@ def same(one: Reading, other: Reading) -> bool:
             return _same_set(one, other)
         case Several(kind="set"), Numbers():
             return _same_set(other, one)
+        case Several(kind="system"), Value():
+            return _same_in_pieces(one, other)
+        case Value(), Several(kind="system"):
+            return _same_in_pieces(other, one)
         case Several(), Several():
             return _same_members(one, other)
         case Relation(), Relation():
@@ -155,6 +162,9 @@ def _same_relation(one: Relation, other: Relation) -> bool:
     if one.sign != other.sign or one.modulus != other.modulus:
         return False
     if one.modulus is not None:
+        first, second = _residues(one), _residues(other)
+        if first and second:
+            return first == second
         difference = one.right - other.right
         alike = one.modulus.is_Integer and difference.is_Integer and difference % one.modulus == 0
         return bool(alike and identical(one.left, other.left))
@@ -173,6 +183,20 @@ def _same_relation(one: Relation, other: Relation) -> bool:
 
         first, second = (together(part).as_numer_denom()[0] for part in (first, second))
     return proportional(first, second, any_sign=equation)
+
+
+def _residues(congruence: Relation) -> tuple[Any, list[int]] | None:
+    """The variable of a congruence and what solves it; None if there are several, no solution, or no polynomial."""
+    difference, modulus = congruence.left - congruence.right, congruence.modulus
+    names = difference.free_symbols
+    if len(names) != 1 or modulus is None or not (modulus.is_Integer and 1 < modulus <= _LARGEST_MODULUS):
+        return None
+    (name,) = names
+    if not (difference.is_polynomial(name) and all(part.is_Integer for part in difference.as_poly(name).all_coeffs())):
+        return None
+    value = difference.as_poly(name).eval
+    solutions = [residue for residue in range(int(modulus)) if value(residue) % modulus == 0]
+    return (name, solutions) if solutions else None
 
 
 def _same_numbers(one: Any, other: Any) -> bool:
@@ -202,6 +226,61 @@ def _pieces(values: Any) -> list[tuple[Any, Any, bool, bool]] | None:
         else:
             return None
     return sorted(found, key=lambda piece: float(piece[0]))
+
+
+# Functions by cases -----------------------------------------------------------------------------------
+
+_STEPS = tuple(Fraction(step) for step in ("1/97", "1/3", "8/7", "7/2", "12", "1009"))
+_PARITY = re.compile(r"([a-z]) (?:is )?(even|odd)")
+
+
+def _same_in_pieces(cases: Several, value: Value) -> bool:
+    r"""Whether a function by cases is one formula: `\begin{cases}x & x \ge 0\\ -x & x < 0\end{cases}` and `|x|`.
+
+    Compared at points of each piece, and at its ends. The pieces must be all real numbers, or all even and odd ones.
+    """
+    from sympy import Reals, Symbol, Union
+
+    pieces, regions, parities = [], [], set()
+    for member, *_ in cases.members:
+        if not isinstance(member, Several) or len(member.members) != 2 or not isinstance(member.members[0][0], Value):
+            return False
+        piece, condition = member.members[0][0], member.members[1][0]
+        if isinstance(condition, Numbers) and condition.name:
+            regions.append(condition.values)
+            pieces.append((piece.expression, condition.name, _points(condition.values)))
+        elif isinstance(condition, Words) and (parity := _PARITY.fullmatch(condition.text)):
+            parities.add(parity[2])
+            pieces.append((piece.expression, parity[1], [2 * place + (parity[2] == "odd") for place in range(6)]))
+        else:
+            return False
+    names = {name for _, name, _ in pieces}
+    whole = parities == {"even", "odd"} and not regions if parities else bool(regions) and Union(*regions) == Reals
+    if not whole or cases.name != value.name or value.unit or {str(name) for name in _free(value)} != names:
+        return False
+    (variable,) = map(Symbol, names)
+    return all(
+        equal_numbers(piece.subs(variable, point), value.expression.subs(variable, point), rounded=value.rounded)
+        for piece, _, points in pieces
+        for point in points
+    )
+
+
+def _points(values: Any) -> list[Any]:
+    """Points of a set of intervals and numbers, with the ends that belong to it."""
+    from sympy import Rational, oo
+
+    points = []
+    for low, high, left_open, right_open in _pieces(values) or ():
+        points += [low] * (not left_open) + [high] * (not right_open and high != low)
+        for step in _STEPS if low != high else ():
+            share = Rational(step.numerator, step.denominator)
+            if oo in (-low, high):
+                points.append(low + share if low != -oo else high - share if high != oo else share)
+            else:
+                points.append(low + (high - low) * share / (1 + share))
+        points += [-Rational(5, 3)] * (oo == -low == high)
+    return points
 
 
 # Several ----------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ _LARGEST_POWER = 100_000  # bits of a power that is computed
 _LARGEST_FACTORIAL = 2_000
 _FEWEST = 2  # things of which some are chosen; `C_2^1` is a power
 _MOST_TERMS = 2_000
+_MOST_FACTORS = 100  # of a matrix that is raised to a power
 # `0.333` of `0.333\ldots`: a digit three times, or several twice from the point on, or three times.
 _CONTINUED = re.compile(r"(?:(\d*\.\d{0,60}?)(\d)\2{2,}|(\d*\.)(\d{2,30}?)\4+|(\d*\.\d{1,60}?)(\d{2,30}?)\6{2,})")
 
@@ -624,6 +625,10 @@ def _power(base: Expr, exponent: Expr) -> Expr:
     if isinstance(base, Integer) and isinstance(exponent, Integer):
         bits = abs(int(base)).bit_length() * abs(int(exponent))
         return Pow(base, exponent, evaluate=bits <= _LARGEST_POWER or abs(base) <= 1)
+    if base.is_Matrix or exponent.is_Matrix:
+        if not isinstance(exponent, Integer) or base.rows != base.cols or abs(exponent) > _MOST_FACTORS:
+            raise UnreadableError("a power that is no matrix of numbers")
+        return base**exponent
     if base in (oo, -oo) or exponent in (oo, -oo):
         raise UnreadableError("a power of infinity")
     if base.free_symbols and exponent.is_Rational and exponent.q % 2 and exponent.q > 1:

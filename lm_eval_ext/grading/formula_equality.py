@@ -138,6 +138,8 @@ def equal_numbers(one: Expr, other: Expr, *, rounded: bool) -> bool:
         return bool(difference <= size * TOLERANCE.numerator / TOLERANCE.denominator)
     if difference > size * 10 ** -(_DIGITS - 10):
         return False
+    if (one - other).expand(complex=True) == 0:
+        return True
     shown = (one - other).equals(0)
     if shown is None and difference < 1:  # of angles, which are equal if the sine of so small a difference is 0
         from sympy import expand_trig, sin

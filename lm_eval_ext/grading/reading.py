@@ -319,7 +319,7 @@ def _signed(some: Nodes, chosen: Sequence[str]) -> Nodes:
 
 def _conditions(some: Nodes) -> Iterator[Reading]:
     """Inequalities that hold together or one of them: `x < -2 or x > 3`, `x \\ge 2, x \\ne 5`, `-1 < x \\le 3`."""
-    from sympy import EmptySet, FiniteSet, Intersection, Union
+    from sympy import EmptySet, FiniteSet, Integers, Intersection, Union
 
     while len(some) > 1 and some[0].name.lower() in ("all", "every", "any"):
         some = some[1:]
@@ -340,7 +340,8 @@ def _conditions(some: Nodes) -> Iterator[Reading]:
         merged = (Union if kinds == {"or"} else Intersection)(*(one.values for one in found))
         if merged is EmptySet and "and" not in joined:  # of `x < -1, x > 3`
             merged = Union(*(one.values for one in found))
-        yield Numbers(merged, found[0].name)
+        whole = found[0].name == ANY_WHOLE  # then `n > 4` is `n \\ge 5`
+        yield Numbers(Intersection(merged, Integers) if whole else merged, found[0].name)
 
 
 def _condition(part: Nodes) -> Numbers:
@@ -660,6 +661,7 @@ def _as_set(part: Nodes) -> Any:
 
 def _tabulated(some: Nodes) -> Iterator[Reading]:
     """Matrices, vectors, and systems and cases of several lines."""
+    some = _named_matrix(some) or some
     first = some[0]
     if len(some) == 1 and first.kind == "group" and [one.kind for one in first.parts[0]] == ["table"]:
         (inner,) = first.parts[0]
@@ -694,6 +696,21 @@ def _tabulated(some: Nodes) -> Iterator[Reading]:
     if not determinant and 1 in (width, height) and len(members) > 1:
         yield Several("tuple", members)
     yield Several("matrix", members, f"determinant {width}" if determinant else str(table.width))
+
+
+def _named_matrix(some: Nodes) -> Nodes:
+    r"""`\operatorname{diag}(4, 9)` and `I_3` as tables; nothing for any other nodes."""
+    if len(some) != 2:
+        return ()
+    if some[0].name == "diag" and some[1].name == "()":
+        diagonal = split(some[1].parts[0], ",")
+    elif some[0].name == "I" and some[1].kind == "sub" and re.fullmatch("[2-9]", written(some[1].parts[0])):
+        diagonal = [(Node("number", "1"),)] * int(written(some[1].parts[0]))
+    else:
+        return ()
+    zero, size = (Node("number", "0"),), len(diagonal)
+    cells = tuple(diagonal[row] if row == column else zero for row in range(size) for column in range(size))
+    return (Node("table", "pmatrix", cells, size),)
 
 
 def _determinant(members: Sequence[tuple[Reading, ...]], width: int) -> Value:

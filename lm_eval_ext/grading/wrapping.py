@@ -240,10 +240,12 @@ _CONSTANTS = {
     for kind in ("constant", "real constant", "real number", "real")
 }
 _REAL = (
-    r"(?:\\text\{ )?(?:with|where|for)? ?(?:some |any |all |every )?(?:real )?(?:constants? )?\}? ?"
+    r"(?:\\text\{ ?)?(?:with|where|for)? ?(?:some |any |all |every )?(?:real )?(?:constants?)? ?\}? ?"
     r"([a-z])\\in ?(?:\\mathbb\{R\}|\\reals)"
-    r"|(?:\\text\{ )?where\}? ?([a-z]) ?(?:\\text\{ )?is an? (?:arbitrary )?(?:real )?(?:constant|number)\}?"
+    r"|(?:(?:\\text\{ )?where\}?)? ?([a-zCK]) ?(?:\\text\{ )?(?:is )?an? "
+    r"(?:arbitrary )?(?:real )?(?:constant|number)\}?"
 )
+_OF_INTEGRATION = "CK"
 _ANY = re.compile(r"(?:\\text\{ )?for (?:all|any|every|each)(?: real)?\}? ?[a-z]")
 # Sets of whole numbers that a parameter may be taken from: how they are written, and what their numbers are called.
 _SETS = {
@@ -274,7 +276,11 @@ _WHOLE = (
 def without_quantifier(some: Nodes) -> Nodes:
     """Without `for all x`, which says nothing about the value; the parameter of `where k is an integer` is renamed."""
     *before, last = some
-    if before and last.name == "()" and any(is_sign(one, "∈") for one in last.parts[0]):
+    if (
+        before
+        and last.name == "()"
+        and any(is_sign(one, "∈") or re.fullmatch(r".*\b(?:integer|constant)", one.name) for one in last.parts[0])
+    ):
         some = (*before, Node("sign", ","), *last.parts[0])  # `(k \in Z)`
     for at, node in enumerate(some):
         if not at:
@@ -295,7 +301,8 @@ def without_quantifier(some: Nodes) -> Nodes:
         if _ANY.fullmatch(rest):
             return kept
         if real := re.fullmatch(_REAL, rest):
-            return renamed(kept, real[1] or real[2], ANY_REAL)
+            constant = real[1] or real[2]
+            return kept if constant in _OF_INTEGRATION else renamed(kept, constant, ANY_REAL)
         whole = ((found[1], name) for form, name in _WHOLE if (found := form.fullmatch(rest)))
         family, parameter = next(whole, ("", ""))
         if family and any(one.kind == "letters" and family in one.name for one in flat(kept)):
