@@ -94,5 +94,9 @@ class Several:
     form: str = ""
     name: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.members or not all(self.members):
+            raise ValueError("no members, or one without a reading")  # which would equal any other
+
 
 Reading = Value | Relation | Numbers | Words | Several
