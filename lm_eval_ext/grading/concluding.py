@@ -32,11 +32,6 @@ _BLOCK = re.compile(r"</(?:p|li|ol|ul|div|h\d|tr)>")
 _MARKUP = re.compile(rf"{BOLD}|__(?!\w{{0,80}}_)|`|^>\s?|^#{{1,6}}\s+|</?[a-z]{{1,10}}\s*/?>", re.MULTILINE)
 _PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$|\s*\([Aa]ns(?:wer)?\.?\)\W*$")
 _HEADING = re.compile(r"(?im)^[^\w\n]*+(?:conclusion|in conclusion|final result|result|in summary)[^\w\n]*+\n++")
-_BOLD_LINE = re.compile(r"(?m)^[ \t]*\*\*([A-Z][^*:\n]{2,40}): ([^*\n]{1,60})\*\*[ \t.]*$")
-# A sentence that ends with the only bold words of a text: `12 / 0.25 = **48 pencils**`.
-_EMPHASISED = re.compile(
-    r"((?:(?!\*\*).)*?)([^.!?\n*]*)\*\*((?:[$€£]?[-−]?[\d.]|\$|[A-Za-z] ?=)[^*\n]*)\*\*([.!]?\s*)", re.DOTALL
-)
 _ROWS = re.compile(
     r"\\begin\{(?P<name>aligned|align|gathered|gather|split|eqnarray|equation)(?P<star>\*?)\}"
     r"(?P<rows>(?:(?!\\begin\{|\$).){1,1500}?)\\end\{(?P=name)(?P=star)\}",
@@ -132,9 +127,6 @@ _ALONE = re.compile(
     rf"\W*?(?:(?i:it|that)(?: is|['’]s) (?:#+|{_QUANTITY})|(?:#+|{_QUANTITY}(?![.)])))[\s*!]*"
     r"(?:[a-z]{3,}[\s*]*)?[.!]?"
 )
-_COLON = re.compile(rf"(?i)\b(?:{_words('titles')})\b[^:\n]{{0,40}}:\s*(?:#+|{_QUANTITY})(?: [a-z²³/]+)?[.\s]*$")
-_TOTAL = re.compile(rf"(?i)\s*\|\W*(?:{_words('titles')})\b[^|\d]{{0,20}}\|[^\n]*?\s{_QUANTITY}\s*\|\s*$")
-_NAME_OF = re.compile(r"\s(?:is|are|equals) (?=[^.]*#)")  # behind a formula that only names what the next one says
 _DEFINITE = re.compile(
     rf"(?i)(?:\b(?:over|in|within|during|of|for|from|across|among)\s)?\b(?:{_words('definite')})\s"
     rf"(?:other |remaining |first |last |same )?(?:{_QUANTITY}|{_IN_WORDS})(?!\d)(?!\s*[.=]*$)"
@@ -165,9 +157,6 @@ _LINKED = re.compile(
     r"|results in|probability|exactly)\s(?:therefore |thus |then |also |a |only )?[$€£]?$"
 )
 _FEW_WORDS = re.compile(r"(?: (?!each\b|per\b)[a-z²³/]+){0,4}[\s.!]*")
-_PLANNED = re.compile(
-    r"(?i)\b(?:let|set|assume|suppose|check|consider|start(?:s|ed|ing)?|first|want|need to|have to)\b"
-)
 _COUNTED = re.compile(
     rf"(?i)(?:that |(?:[a-z'’]+ ){{1,4}}(?:{alternatives('verbs')}|to [a-z]+) )?{_QUANTITY}"
     r"((?: +(?!and\b|or\b)[a-z]+){1,8})\s*"
@@ -189,7 +178,6 @@ _ASSIGNED = re.compile(r"(?<![A-Za-z])(?<![+*/×·÷^−–-]\s)(?<![+*/×·÷^�
 _OPERATOR = re.compile(r"[+*/×·÷^−–-]")
 _SOLVED = re.compile(r"[A-Za-z](?:_?\d)?\s*|[A-Za-z]{3,}\s*|[\d\s+*/×·÷().,$€£%–−-]*|#+\s*")
 _COMPUTES = re.compile(rf"(?:\d|\)|{_PART})[^=.;,]*[+*/×·÷−–-]\s*[$(]?(?:\d|{_PART})|\d[²³]\s*$")
-_OPERATOR_NAME = re.compile(r"\\(?:lim|int|sum|prod)(?![A-Za-z])")
 _NUMERIC = re.compile(
     r"(?=.*(?:\d|e|\\pi))(?:[\s\d.,+\-*/^{}()!]|\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right|binom|,)|(?<![A-Za-z\\])[ei]"
     r"|\\begin\{[pb]matrix\}[\s\d+\-/&\\]*\\end\{[pb]matrix\})+"
@@ -219,15 +207,11 @@ _BY_HAND: list[tuple[re.Pattern[str], Any]] = [
 ]
 _SIDE = 80  # characters of a side of an equation that is computed
 _ROUNDED = 0.01  # relative, between what is computed and what it is said to be
-_MONTH = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December) $")
 _UNLIKE_WORDS = re.compile(rf"(?i)(?<!\w)(?:{_words('unlike')})(?!\w)|n['’]t\b")
 _UNLIKE = re.compile(rf"{_UNLIKE_WORDS.pattern}|{_words('unlike_signs')}|[-–—−]\s*;")
 _CLOSERS = re.compile(
     r"(?i)\W*(?:let me know|please|would you|do you|(?:i )?hope|feel free|for (?:further )?practice|bonus|tip|verif"
     r"|check|let['’]s|let us|this|indeed|plugging|substituting|to (?:verify|check)|as a check|sanity|double)"
-)
-_CHECKED = re.compile(
-    r"(?<![\w^+*/×·÷−–(.-])(?<![+*/×·÷−–-]\s)([\d(][\d\s.,+*/×·÷−–()-]{1,60}+)=\s*([\d.,]*\d)(?![\d²%]|\s*[+*/×·÷−–^-])"
 )
 _CONTINENTAL = re.compile(r"(?<![\d.,])(\d{1,3}(?:[. \u202f]\d{3})+|\d+)(?:,(\d{1,2}))?(?![\d])")
 
@@ -242,10 +226,8 @@ def concluded(text: str) -> str:
     """
     if (end := _end_of(text)) is None:
         return ""
-    if (
-        form := next((form for form in (_ALONE.fullmatch, _COLON.search, _TOTAL.match) if form(end.masked)), None)
-    ) is not None:
-        return "" if form(end.sentence_before) else _value_of(end.sentence, end.masked)
+    if _ALONE.fullmatch(end.masked):
+        return "" if _ALONE.fullmatch(end.sentence_before) else _value_of(end.sentence, end.masked)
     marks = list(_CONCLUDES.finditer(end.masked))
     if not marks or (marks[-1]["weakly"] and _UNFINISHED.search(f"{end.before} {end.masked}")):
         return ""
@@ -278,7 +260,7 @@ def said_last(text: str) -> str:
 def _ends_with(end: _End, last: str) -> str:
     """The value that a sentence ends with, of a text that computes, if it is new or was computed there."""
     values = list(_COMPOSITE.finditer(last))[-1:] + list(_VALUE.finditer(last))[-1:]
-    if not values or not _RESULT.search(f"{end.before_as_written} {end.sentence}") or _PLANNED.search(last):
+    if not values or not _RESULT.search(f"{end.before_as_written} {end.sentence}"):
         return ""
     value = max(values, key=lambda found: found.end())
     left, right = last[: value.start()], re.sub(r"^°", "", last[value.end() :])
@@ -312,13 +294,6 @@ class _End(NamedTuple):
 def _end_of(text: str) -> _End | None:
     """The last sentence that is read; None if the text is cut, or says that there is no answer."""
     text = _BLOCK.sub("\n", _CODE.sub(" ", text[-_LONGEST:]))
-    is_open = _UNFINISHED.search(text) is not None
-    titled = list(_BOLD_LINE.finditer(text))
-    if len(titled) == 1 and not (text[titled[0].end() :].strip() or is_open) and "=" in text:
-        text = f"{text[: titled[0].start()]}So {titled[0][1]}: {titled[0][2]}"
-    bold = _EMPHASISED.fullmatch(text) if text.count("**") == 2 and not is_open else None
-    if bold and not (_UNLIKE_WORDS.search(bold[2]) or _NOT_LAST.search(bold[2])):
-        text = f"{bold[1]}{bold[2]}so {bold[3]}{bold[4]}"
     text = _MARKUP.sub("", _in_lines(text)).strip()
     text = text[:-_FEW] + _PROVED.sub(".", text[-_FEW:])
     text, headings = _HEADING.subn("So ", text)
@@ -327,8 +302,7 @@ def _end_of(text: str) -> _End | None:
         return None
     if (aside := _ASIDE.search(text)) and text[: aside.start()].strip():
         has_number = re.search(r"\d", aside[0]) and not _CLOSERS.match(aside[0])
-        wrong = any(not _agree(found.groups()) for found in _CHECKED.finditer(aside[0]))
-        if has_number or wrong or _CONCLUDES.search(aside[0]) or _RETRACTS.search(aside[0]):
+        if has_number or _CONCLUDES.search(aside[0]) or _RETRACTS.search(aside[0]):
             return None
         text = text[: aside.start()].strip()
     masked = _masked(text)
@@ -535,8 +509,8 @@ def _value_of(clause: str, masked: str) -> str:
         clause, masked = clause[equal + 1 :], masked[equal + 1 :]
         if negative := re.fullmatch(rf"\s*([-−]\s?{_TERM})[\s.]*", masked):
             return negative[1]
-    values = [value for value in _VALUE.finditer(masked) if not _NAME_OF.match(masked, value.end())]
-    formulas = [box for box in formulas_in(clause) if masked[box.start] == "#" and not _NAME_OF.match(masked, box.end)]
+    values = list(_VALUE.finditer(masked))
+    formulas = [box for box in formulas_in(clause) if masked[box.start] == "#"]
     enumeration = all(joins(clause[left.end : right.start]) for left, right in pairwise(formulas))
     if len(values) == len(formulas) > 1 and enumeration:
         return enumerated(clause, formulas)
@@ -546,14 +520,13 @@ def _value_of(clause: str, masked: str) -> str:
     before, after = re.sub(r"^\s*\(?\d{1,2}[.)]\s", "", masked[: value.start()]), masked[value.end() :]
     if re.search(r"\d", before + after) or _is_unlike(before, after):
         return ""
-    month = _MONTH.search(before)
     written = clause[value.start() : value.end()].strip()
     if re.search("(?i:half|quarter|third)", written):  # `half an hour`
         after = re.sub(r"^( of)? an? ", " ", after)
     unit = unit_after(after)
     if re.fullmatch(r"\d+,\d", written) and re.match(r"\s?(?!is\b|are\b|and\b|or\b)[^\W\d_]{2}", after):
         written = written.replace(",", ".")  # not the list `2,3`
-    return (month[0] if month else "") + _plain(written) + unit
+    return _plain(written) + unit
 
 
 def _is_solved(left: str, name: str) -> bool:
@@ -592,7 +565,7 @@ def last_side(formula: str) -> str:
     ('11', 'y = 2x + 1', '2x = 10')
     """
     left, equals, side = formula.rstrip(" .").rpartition("=")
-    computed = _NUMERIC.fullmatch(left.rpartition("=")[2]) or _OPERATOR_NAME.search(left)
+    computed = _NUMERIC.fullmatch(left.rpartition("=")[2])
     whole = left.count("{") == left.count("}") and not left.rstrip().endswith(("<", ">", "\\", "!", ":"))
     numbers = [one for one in left.split("=") if re.fullmatch(r"[\s\d.+*/()-]+", one)]
     holds = not numbers or _agree([*numbers, side])
