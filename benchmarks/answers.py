@@ -206,6 +206,23 @@ def pieces() -> Iterator[Value]:
         yield Value([rf"\lfloor x/{number}\rfloor", rf"\lfloor \frac{{x}}{{{number}}}\rfloor"], ["0", f"x/{number}"])
     yield Value([r"\sum_{k=1}^{n} a_k"], ["n a_k", "a_n", r"\sum_{k=1}^{n} k", r"\sum_{k=0}^{n} a_k"])
     yield Value([r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"], [r"\frac{n(n-1)}{2}", r"\sum_{k=1}^{n} k^2", "nk"])
+    for low, high, formula, others in (
+        ("-x", "x", "|x|", ("-|x|", "x", "|x|+1", "|x-1|")),
+        ("0", "x", r"\max(0,x)", (r"\min(0,x)", r"\max(x,1)", r"\max(0,-x)")),
+        ("1-x", "1+x", "1+|x|", ("1-|x|", "|1+x|", "1+x")),
+    ):
+        yield Value(
+            [
+                rf"\begin{{cases}}{low} & x<0\\{high} & x\ge 0\end{{cases}}",
+                rf"\begin{{cases}}{high}, & x\ge 0,\\{low}, & x<0.\end{{cases}}",
+                formula,
+            ],
+            [*others, rf"\begin{{cases}}{high} & x<0\\{low} & x\ge 0\end{{cases}}"],
+        )
+    yield Value(
+        [r"\begin{cases}1 & n\text{ even}\\ -1 & n\text{ odd}\end{cases}", "(-1)^n"],
+        ["(-1)^{n+1}", "1", r"\begin{cases}1 & n\text{ odd}\\ -1 & n\text{ even}\end{cases}"],
+    )
 
 
 def huge() -> Iterator[Value]:
@@ -309,6 +326,10 @@ def equations() -> Iterator[Value]:
     yield Value([r"\frac{dx}{dt}=kx-a"], [r"\frac{dt}{dx}=kx-a", r"\frac{dx}{dt}=kx+a", "x=kx-a", r"\frac{x}{t}=kx-a"])
     yield Value(["x^2+y^2=25", "25=x^2+y^2", "y^2+x^2=25"], ["x^2-y^2=25", "x^2+y^2=5", "x+y=5"])
     yield Value([r"x \equiv 3 \pmod 7"], [r"x \equiv 4 \pmod 7", r"x \equiv 3 \pmod 5", "3"])
+    yield Value(
+        [r"2x \equiv 1 \pmod 5", r"x \equiv 3 \pmod 5", r"x \equiv 8 \pmod 5"],
+        [r"2x \equiv 3 \pmod 5", r"x \equiv 2 \pmod 5", r"x^2 \equiv 4 \pmod 5", r"2x \equiv 1 \pmod 7"],
+    )
 
 
 def tuples() -> Iterator[Value]:
@@ -406,6 +427,23 @@ def matrices() -> Iterator[Value]:
     yield Value(
         [r"\begin{pmatrix}1 \\ 2\end{pmatrix}", "(1,2)", r"\begin{bmatrix}1 \\ 2\end{bmatrix}"],
         [r"\begin{pmatrix}2 \\ 1\end{pmatrix}", r"\begin{pmatrix}1 \\ -2\end{pmatrix}"],
+    )
+    for exponent in ("n", "T", "5", "-1", "k+1"):
+        power = rf"^{{{exponent}}}"
+        yield Value(
+            [
+                rf"\begin{{pmatrix}}1&2\\3&4\end{{pmatrix}}{power}",
+                rf"\begin{{bmatrix}} 1 & 2 \\ 3 & 4 \end{{bmatrix}}{power}",
+            ],
+            [
+                rf"\begin{{pmatrix}}1&2\\3&5\end{{pmatrix}}{power}",
+                rf"\begin{{pmatrix}}1&2\\3&4\end{{pmatrix}}{power}+1",
+                power,
+            ],
+        )
+    yield Value(
+        [r"\begin{pmatrix}1&0\\0&1\end{pmatrix}", "I_2", r"\operatorname{diag}(1,1)"],
+        ["I_3", r"\operatorname{diag}(1,2)", r"\begin{pmatrix}0&1\\1&0\end{pmatrix}", "1"],
     )
 
 

@@ -41,7 +41,7 @@ _CONTINUED = re.compile(r"(?:(\d*\.\d{0,60}?)(\d)\2{2,}|(\d*\.)(\d{2,30}?)\4+|(\
 
 
 class NotCommutativeError(UnreadableError):
-    """A product whose factors can't change places, such as `PDP^{-1}`: it says only what is written."""
+    """A product whose factors can't change places, such as `PDP^{-1}`, or the like: it says only what is written."""
 
 
 @dataclass(frozen=True)
@@ -627,7 +627,7 @@ def _power(base: Expr, exponent: Expr) -> Expr:
         return Pow(base, exponent, evaluate=bits <= _LARGEST_POWER or abs(base) <= 1)
     if base.is_Matrix or exponent.is_Matrix:
         if not isinstance(exponent, Integer) or base.rows != base.cols or abs(exponent) > _MOST_FACTORS:
-            raise UnreadableError("a power that is no matrix of numbers")
+            raise NotCommutativeError("a power that is no matrix of numbers")
         return base**exponent
     if base in (oo, -oo) or exponent in (oo, -oo):
         raise UnreadableError("a power of infinity")

@@ -209,7 +209,7 @@ def formula(some: Nodes) -> Iterator[Reading]:
     try:
         found = expression(some)
     except NotCommutativeError:
-        yield Words(re.sub(r"\\cdot(?![a-z])|[\s*]", "", written(some)))
+        yield Words(re.sub(r"\\cdot(?![a-z])|[\s*]", "", written(some)).replace("bmatrix", "pmatrix"))
         return
     if vector := _unit_vectors(found.value):
         yield from (Several("tuple", tuple((Value(part, found.rounded),) for part in parts)) for parts in vector)
