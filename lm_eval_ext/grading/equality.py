@@ -14,11 +14,13 @@ from typing import Any
 
 from lm_eval_ext.grading.formula import PARAMETERS
 from lm_eval_ext.grading.formula_equality import (
+    NotRationalError,
     Undecided,
     equal_numbers,
     identical,
     parameter,
     proportional,
+    residue,
     same_antiderivative,
     same_family,
     same_solution,
@@ -186,16 +188,17 @@ def _same_relation(one: Relation, other: Relation) -> bool:
 
 
 def _residues(congruence: Relation) -> tuple[Any, list[int]] | None:
-    """The variable of a congruence and what solves it; None if there are several, no solution, or no polynomial."""
+    """The variable of a congruence and what solves it; None if there are several, or none, or it is no polynomial."""
     difference, modulus = congruence.left - congruence.right, congruence.modulus
     names = difference.free_symbols
     if len(names) != 1 or modulus is None or not (modulus.is_Integer and 1 < modulus <= _LARGEST_MODULUS):
         return None
     (name,) = names
-    if not (difference.is_polynomial(name) and all(part.is_Integer for part in difference.as_poly(name).all_coeffs())):
+    numbers = range(int(modulus))
+    try:
+        solutions = [number for number in numbers if not residue(difference, int(modulus), {name: number}, prime=False)]
+    except NotRationalError:
         return None
-    value = difference.as_poly(name).eval
-    solutions = [residue for residue in range(int(modulus)) if value(residue) % modulus == 0]
     return (name, solutions) if solutions else None
 
 

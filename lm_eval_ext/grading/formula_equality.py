@@ -150,7 +150,7 @@ def equal_numbers(one: Expr, other: Expr, *, rounded: bool) -> bool:
     return bool(shown)
 
 
-class _NotRationalError(Exception):
+class NotRationalError(Exception):
     """A formula has no residue: it is not known to be rational, or its parts are too large."""
 
 
@@ -172,20 +172,20 @@ def _residues(*some: Expr) -> Iterator[tuple[int, ...]]:
     for prime in _PRIMES * 2:
         point = {name: generator.randrange(1, prime) for name in names}
         try:
-            yield (*(_residue(one, prime, point) for one in some), prime)
+            yield (*(residue(one, prime, point) for one in some), prime)
         except ValueError:  # a pole
             continue
-        except _NotRationalError:
+        except NotRationalError:
             return
 
 
-def _residue(number: Any, modulus: int, point: Mapping[Any, int], *, prime: bool = True) -> int:
+def residue(number: Any, modulus: int, point: Mapping[Any, int], *, prime: bool = True) -> int:
     """A rational function modulo a prime, or a whole one modulo any number, without computing its numbers.
 
     Variables stand for whole numbers, so that they may also be exponents, which are taken modulo what repeats.
 
     Raises:
-        _NotRationalError: it is none.
+        NotRationalError: it is none.
         ValueError: it divides by zero there.
     """
     from sympy import Add, Integer, Mul, Pow, Rational, Symbol, binomial, factorial
@@ -199,16 +199,16 @@ def _residue(number: Any, modulus: int, point: Mapping[Any, int], *, prime: bool
         case Rational() if prime:
             return int(number.p) * pow(int(number.q), -1, modulus) % modulus
         case Add():
-            return sum(_residue(part, modulus, point, prime=prime) for part in number.args) % modulus
+            return sum(residue(part, modulus, point, prime=prime) for part in number.args) % modulus
         case Mul():
-            return prod(_residue(part, modulus, point, prime=prime) for part in number.args) % modulus
+            return prod(residue(part, modulus, point, prime=prime) for part in number.args) % modulus
         case Pow() if prime:
-            exponent = _residue(number.exp, modulus - 1, point, prime=False)
-            if not (base := _residue(number.base, modulus, point)):
+            exponent = residue(number.exp, modulus - 1, point, prime=False)
+            if not (base := residue(number.base, modulus, point)):
                 raise ValueError("a power of zero, of which the exponent is not known")
             return pow(base, exponent, modulus)
-        case Pow() if isinstance(number.base, Integer) and isinstance(number.exp, Integer) and number.exp >= 0:
-            return pow(int(number.base), int(number.exp), modulus)
+        case Pow() if isinstance(number.exp, Integer) and number.exp >= 0:
+            return pow(residue(number.base, modulus, point, prime=False), int(number.exp), modulus)
         case factorial() if prime and isinstance(number.args[0], Integer) and 0 <= number.args[0] <= _LARGEST_FACTORIAL:
             found = 1
             for part in range(2, int(number.args[0]) + 1):
@@ -217,12 +217,12 @@ def _residue(number: Any, modulus: int, point: Mapping[Any, int], *, prime: bool
         case binomial() if prime and all(isinstance(part, Integer) and part >= 0 for part in number.args):
             above, below = number.args
             parts = (factorial(part, evaluate=False) for part in (above, below, above - below))
-            top, *under = (_residue(part, modulus, point) for part in parts)
+            top, *under = (residue(part, modulus, point) for part in parts)
             return top * pow(prod(under), -1, modulus) % modulus
         case AppliedUndef() if prime:
-            known = [_residue(part, modulus, point) for part in number.args]
+            known = [residue(part, modulus, point) for part in number.args]
             return random.Random(f"{number.func} {known}").randrange(modulus)
-    raise _NotRationalError(str(number)[:40])
+    raise NotRationalError(str(number)[:40])
 
 
 def identical(one: Expr, other: Expr) -> bool | None:
