@@ -146,6 +146,26 @@ def test_what_cannot_be_trained_is_one_line(recipe: Recipe, tmp_path: Path, monk
         recover(recipe, tmp_path / "broken", training(**SHORT))
 
 
+def test_a_folder_of_somebody_else_is_left_alone(recipe: Recipe, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs" / "training" / "notes.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("kept")
+    with pytest.raises(ArgumentError, match="theirs: is not empty; give a new folder"):
+        recover(recipe, tmp_path / "theirs", training(**SHORT))
+    assert theirs.read_text() == "kept"
+
+
+def test_a_training_that_was_killed_before_its_settings_were_written_begins_anew(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    begun = tmp_path / "out" / "training"
+    for name in ("pruned", ".pruned-a1b2"):
+        (begun / name).mkdir(parents=True)
+    (begun / "settings.json.123.part").write_text("{")
+    recover(recipe, tmp_path / "out", training(**SHORT, lora=True))
+    assert not begun.exists()
+
+
 _LATE = """
 import os, time
 from lm_eval_ext.cli import app

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,7 @@ logger = logging.getLogger("lm_eval.tts")
 
 _UNFINISHED = "training"  # folder of checkpoints, while training is not finished
 _SETTINGS = "settings.json"
+_PRUNED = "pruned"  # folder of the model that is trained
 
 
 def recover(
@@ -63,7 +65,7 @@ def recover(
     unfinished = folder / _UNFINISHED
     texts = calibration(settings.data, settings.samples)
     accumulation = settings.accumulation(processes.num_processes)
-    pruned = unfinished / "pruned"
+    pruned = unfinished / _PRUNED
     with processes.main_process_first():  # the others find what it has exported
         there = _read_settings(folder)
         try:
@@ -139,11 +141,19 @@ def _read_settings(folder: Path) -> dict[str, object] | None:
     """
     path = folder / _UNFINISHED / _SETTINGS
     if not path.is_file():
-        began = folder.is_dir() and {one.name for one in folder.iterdir()} == {_UNFINISHED}
-        if not began:  # else it was stopped before its settings were written, so there is nothing to go on from
+        if not _is_barely_begun(folder):
             check_new_folder(folder)
         return None
     return json_object(path, ArgumentError, "give a new folder")
+
+
+def _is_barely_begun(folder: Path) -> bool:
+    """Whether it holds a training that was stopped before its settings were written, and nothing of anybody else's."""
+    unfinished = folder / _UNFINISHED
+    if not unfinished.is_dir() or any(one.name != _UNFINISHED for one in folder.iterdir()):
+        return False
+    ours = re.compile(rf"{_PRUNED}|\.{_PRUNED}-.+|{re.escape(_SETTINGS)}\..+\.part")
+    return all(ours.fullmatch(one.name) for one in unfinished.iterdir())
 
 
 def _check_same(folder: Path, there: dict[str, object] | None, identity: dict[str, object]) -> None:
