@@ -144,12 +144,18 @@ def expectation(fault: ErrorDetails, expected: Mapping[str, str] = {}) -> str:
     return known.format(**fault.get("ctx", {})) if known else str(fault["msg"]).removeprefix("Value error, ")
 
 
-# How pydantic names the branches of a union, which nobody has written; classes by their names.
-_BRANCH = re.compile(r"(?:str|int|float|bool|none|constrained-\w+|(?:list|dict|tuple|literal|function-\w+)\[.*)")
+# How pydantic names the branches of a union, which nobody has written; classes by their names. None is never one, but a
+# name that users give.
+_WRAPPED = r"list|dict|set|tuple|literal|nullable|lax-or-strict|json-or-python|function-\w+"
+_BRANCH = re.compile(rf"(?:str|int|float|bool|constrained-\w+|(?:{_WRAPPED})\[.*)", re.DOTALL)
 
 
 def place_of(location: Sequence[int | str]) -> str:
-    """Where a fault is, as the fields are written: `journal` for `journal.str`."""
+    """Where a fault is, as the fields are written: `journal` for `journal.str`.
+
+    >>> place_of(("models", "none", "nullable[str]"))
+    'models.none'
+    """
     from pydantic import BaseModel
 
     kinds, classes = [BaseModel], set[str]()

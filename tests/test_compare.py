@@ -228,6 +228,8 @@ def test_json_html_frame_and_file(base: Path, tmp_path: Path) -> None:
     assert "to show that 90.0% of its accuracy is kept" in compare("--config", tmp_path / "plan.yaml", code=0)
     (tmp_path / "typo.yaml").write_text(f"base: {base}\ncandidate: other\nkeeps: 0.9\n", encoding="utf-8")
     assert "typo.yaml: keeps: unknown field; did you mean keep?" in compare("--config", tmp_path / "typo.yaml", code=2)
+    (tmp_path / "number.yaml").write_text(f"base: {base}\ncandidate: 5\n", encoding="utf-8")
+    assert "number.yaml: candidate=5: expected a path" in compare("--config", tmp_path / "number.yaml", code=2)
 
 
 def test_several_candidates_stand_side_by_side(base: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class GateBudget(ManifestPart):
 
 def _tier(value: object) -> object:
     if not isinstance(value, (str, dict, GatedBenchmark)):
-        raise ValueError(f"expected a tier ({', '.join(get_args(Tier))}) or a mapping (given {value!r})")
+        raise ValueError(f"expected a tier ({', '.join(get_args(Tier))}) or a mapping")
     return {"tier": value} if isinstance(value, str) else value
 
 
