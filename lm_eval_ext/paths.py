@@ -54,6 +54,18 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def is_there(path: Path, folder: bool = False) -> bool:
+    """Whether there is such a file, or folder; also of a name that is too long to be one of a file.
+
+    >>> is_there(Path("é" * 200))
+    False
+    """
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except OSError:
+        return False
+
+
 def cache_folder() -> Path:
     """Folder where expensive results are kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "lm-eval-tts"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.paths import expanded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -145,7 +146,7 @@ def _is_mark(field: tuple[str, object]) -> bool:
 
 def _in_file(path: Path) -> str:
     try:
-        return path.expanduser().read_text("utf-8")
+        return expanded(path).read_text("utf-8")
     except (OSError, ValueError) as error:
         raise ArgumentError(
             f"thinking_format={path}: cannot be read ({getattr(error, 'strerror', '') or error})"

@@ -20,6 +20,14 @@ def test_wrong_arguments_are_one_line(arguments: dict[str, Any], message: str, t
         PrunedHFLM(**{"pretrained": str(tiny_model), "device": "cpu", **arguments})
 
 
+@pytest.mark.parametrize("name", ["pretrained", "recipe", "calibration"])
+def test_a_name_too_long_for_a_file_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    given = {"pretrained": "tiny-chain", "prune": "shortgpt:1"} if name == "calibration" else {}
+    with one_line(TTSError, "é" * 200):
+        PrunedHFLM(**{"device": "cpu", **given, name: "é" * 200})
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [

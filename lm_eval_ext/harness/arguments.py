@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from lm_eval_ext.declared import Declared
 from lm_eval_ext.errors import ArgumentError, first_fault
 from lm_eval_ext.harness.effects import effect, marked
-from lm_eval_ext.paths import TINY_CHAIN, digest
+from lm_eval_ext.paths import TINY_CHAIN, digest, expanded
 from lm_eval_ext.pruning.quantization import Quantization, parse_quantize
 from lm_eval_ext.pruning.recipe import Recipe, format_layers, load_recipe, parse_experts, parse_layers
 from lm_eval_ext.thinking_formats import format_of
@@ -104,7 +104,7 @@ def _template(value: object) -> str | None:
     if value is None or "{%" in str(value) or "{{" in str(value):  # it was read already, by the process of a replica
         return None if value is None else str(value)
     try:
-        return Path(str(value)).expanduser().read_text("utf-8")
+        return expanded(str(value)).read_text("utf-8")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"cannot be read ({reason}); give a file with a Jinja template") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArgumentError, DatasetError, first_fault
-from lm_eval_ext.paths import expanded, write_whole
+from lm_eval_ext.paths import expanded, is_there, write_whole
 from lm_eval_ext.thinking_formats import assistant_ending, assistant_header, detect_format
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def calibration(source: str = EMBEDDED, samples: int = 16) -> Calibration:
         texts = found(name, samples)
     elif source == EMBEDDED:
         texts = _of_file(_TEXTS)
-    elif Path(source).is_file():
+    elif is_there(Path(source)):
         texts = _of_file(Path(source))
     else:
         texts = _of_hub(_hub_texts(source), samples)
@@ -120,9 +120,9 @@ def check_source(source: str) -> None:
         ArgumentError: it isn't.
     """
     kind, _, place = source.partition(":")
-    if kind == "run" and not expanded(place).is_dir():
+    if kind == "run" and not is_there(expanded(place), folder=True):
         raise ArgumentError(f"calibration={source}: is no folder of results")
-    if kind not in _SOURCES and source != EMBEDDED and not Path(source).is_file():
+    if kind not in _SOURCES and source != EMBEDDED and not is_there(Path(source)):
         _hub_texts(source)
 
 

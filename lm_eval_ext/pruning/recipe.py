@@ -23,7 +23,7 @@ from pydantic import (
 
 from lm_eval_ext.declared import Declared, read_yaml
 from lm_eval_ext.errors import ArgumentError, RecipeError
-from lm_eval_ext.paths import PRUNED_MODELS, expanded, located, write_whole
+from lm_eval_ext.paths import PRUNED_MODELS, expanded, is_there, located, write_whole
 from lm_eval_ext.plugins import recipe_folders
 from lm_eval_ext.pruning.architecture import depth, text_config
 from lm_eval_ext.pruning.attachment import Attachment
@@ -52,7 +52,6 @@ _ADDED = (
 _ATTACHED = ("linear_map", "sparsity")  # fields with a file beside the recipe
 _RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$", re.ASCII)
 _WRITTEN = list[object] | int | str  # numbers, see `parse_layers`
-_LONGEST_NAME = 255  # characters of a file's name
 _MOST_LAYERS = 10_000  # more than any model has: a mistyped range is not expanded
 
 
@@ -460,7 +459,7 @@ def _recipe_path(name_or_path: str) -> Path:
     if named:
         return named[0]
     path = expanded(name_or_path)
-    if len(path.name) > _LONGEST_NAME or not path.is_file():
+    if not is_there(path):
         known = ", ".join(recipe_names()) or "none"
         raise RecipeError(f"recipe={name_or_path}: neither a YAML file nor an installed recipe; installed: {known}")
     return path

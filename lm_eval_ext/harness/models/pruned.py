@@ -22,7 +22,7 @@ from lm_eval_ext.harness.model_costs import costs_of, device_name, peak_memory
 from lm_eval_ext.harness.models.thinking import ThinkingLM
 from lm_eval_ext.harness.prune_on_load import chosen_recipe, computed_recipe
 from lm_eval_ext.harness.registry import engine_of
-from lm_eval_ext.paths import EMBEDDED, TINY_CHAIN, located
+from lm_eval_ext.paths import EMBEDDED, TINY_CHAIN, is_there, located
 from lm_eval_ext.pruning.adapters import recovery_of
 from lm_eval_ext.pruning.blocks import left_out
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, Changes, weight_bytes
@@ -113,7 +113,7 @@ class PrunedLM(ThinkingLM):
                 "layers are dropped while loading: pass pretrained as a name or folder, not a loaded model"
             )
         for place in (kwargs.get("peft"), pretrained):
-            if isinstance(place, str) and Path(place).is_dir():
+            if isinstance(place, str) and is_there(Path(place), folder=True):
                 recovery_of(place)  # what cannot be read is said now, and not when all is decoded
         if self.replicas is not None:
             self._start(self.replicas, given | {"pretrained": pretrained, "revision": revision or "main"})
