@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # as on a file system that can only be read
+            part.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
@@ -121,7 +123,10 @@ def finish_replacing(main: Path) -> None:
     """
     if not is_being_replaced(main):
         return
-    for name in json_object(_replacing(main), ResultsError)["files"]:
+    names = json_object(_replacing(main), ResultsError).get("files")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ResultsError(f"{_replacing(main)}: files is no list of names; delete it if nothing was being regraded")
+    for name in names:
         new = main.parent / f"{name}.new"
         if new.exists():  # else it was replaced before
             new.replace(main.parent / name)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.paths import PRUNED_MODELS
-from lm_eval_ext.pruning.recipe import format_layers, kept_layers, load_recipe, parse_layers, recipe_names
+from lm_eval_ext.pruning.recipe import Recipe, format_layers, kept_layers, load_recipe, parse_layers, recipe_names
 from tests.shared import case_table, one_line
 
 
@@ -128,3 +128,10 @@ def test_the_schema_knows_what_recipes_say() -> None:
     for broken in ({"base": "a", "drop": [1]}, {"base": "a", "source": "s", "drpo": [1]}, {"source": "s", "base": 3}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(broken, schema)
+
+
+def test_a_recipe_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / f"{'n' * 245}.yaml"  # there is no room for what is appended while it is written
+    with pytest.raises(OSError, match="File name too long") as raised:
+        Recipe(base="org/m", drop=(3,), method="x", source="x").save(path)
+    assert raised.value.filename == str(path)

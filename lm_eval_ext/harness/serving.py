@@ -54,9 +54,9 @@ def serve_command(model_args: str, rest: Sequence[str]) -> list[str]:
         if hint := did_you_mean(name, known_names(), NEAR):
             raise ArgumentError(f"unknown argument {name!r}{hint}")
     arguments = Arguments.of({name: given.pop(name) for name in _USED if name in given})
-    if "pretrained" not in given and arguments.recipe is None:
+    if not given.get("pretrained") and arguments.recipe is None:
         raise ArgumentError("pretrained is missing; name the model to serve")
-    named = located(str(given.pop("pretrained"))) if "pretrained" in given else None
+    named = located(str(given.pop("pretrained", ""))) or None
     revision = str(given.get("revision", "main"))
     _check_own(["--" + name.replace("_", "-") for name in given], _NAMED)
     _check_own(rest, _NAMED)

@@ -250,7 +250,7 @@ def checkpoint_fingerprint(
     name and revision instead.
     """
     digest = hashlib.sha256(config_content(config))
-    if changes.sparsity:  # instead of the masks of whole tensors, for a few values of each
+    if changes.sparsity:  # instead of computing its masks again
         digest.update(changes.sparsity.model_dump_json(exclude={"file"}).encode())
         changes = replace(changes, sparsity=None)
     with ExitStack() as files:

@@ -128,7 +128,7 @@ class PrunedHFLM(PrunedLM, HFLM):  # type: ignore[misc]  # lm-eval has no type i
             check_dtype(kwargs.get(name), name)
         pretrained, revision = self._take(pretrained, revision, kwargs)
         self._bits_and_bytes = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith(_BITS_AND_BYTES)}
-        sparsity = self.recipe.sparsity if self.recipe else None  # of two near-equal masks, a few values may not tell
+        sparsity = self.recipe.sparsity if self.recipe else None
         self._unseen = unseen(kwargs) | ({"sparsity": sparsity.sha256} if sparsity else {})
         self._dense_config: PreTrainedConfig = None
         self._chooses_batch_size = isinstance(kwargs.get("batch_size"), (DefaultBatchSize, NoneType))
