@@ -202,6 +202,25 @@ def test_any_two_models_are_compared_as_the_command_does(page: Page, sixty: Path
     page.wait_for_function("document.querySelector('.vd .word') !== null")
 
 
+def test_of_a_model_that_only_guesses_nothing_is_kept(page: Page, tmp_path: Path) -> None:
+    for dropped, right in (((), 0.9), ((3,), 0.05)):
+        tasks = {"mmlu": scores(right, 60, 3), "tts_aime24_b512": scores(right, 30, 3)}
+        write_output(tmp_path / f"out{len(dropped)}", tasks, dropped=dropped)
+    found = compare(tmp_path / "out0", tmp_path / "out1", keep=0.95)
+    folder = build_site([tmp_path / "out0", tmp_path / "out1"], tmp_path / "site").parent
+    page.goto(address(folder, "compare.html"))
+    page.wait_for_selector(".vd .word")
+    kept = page.evaluate(
+        """async () => { const load = (key) => loadScript(`data/scores/${key}.js`, `scores ${key}`);
+        const [a, b] = ["a", "b"].map((name) => document.getElementById("compare").elements[name].value);
+        const pairs = pairsOf(await load(a), await load(b));
+        return pairs.map((pair) => [pair.base.benchmark, statistics.ratio(pair.candidate, pair.base)]); }"""
+    )
+    rows = {row.benchmark: row.kept for row in found.rows}
+    assert rows["mmlu"] == (0, 0, 0) and len(kept) == len(rows)
+    assert all(tuple(shown) == pytest.approx(rows[name], abs=1e-9) for name, shown in kept)
+
+
 @pytest.mark.parametrize("asked", [{"temperature": 0.6}, {"repetition_penalty": 1.1}])
 def test_the_page_opens_with_a_base_and_a_smaller_model_run_alike(
     asked: dict[str, float], page: Page, tmp_path: Path

@@ -29,7 +29,7 @@ const statistics = {
     return [mean - baseMean, mean - baseMean - half(mean - low, baseHigh - baseMean), mean - baseMean + half(high - mean, baseMean - baseLow)];
   },
 
-  // `ratio_bounds` in paired.py; null if the base is not above chance, or chance is not known.
+  // `ratio_interval` in paired.py; null if the base is not above chance, or chance is not known.
   ratio(task, base, level = 0) {
     const [mean, low, high] = task.bounds[level].map((value) => value - base.chance);
     const [baseMean, baseLow, baseHigh] = base.bounds[level].map((value) => value - base.chance);
@@ -42,7 +42,8 @@ const statistics = {
     const least = low > 0 ? over / (product + Math.sqrt(Math.max(0, product ** 2 - of * over))) : 0;
     product = mean * baseMean - correlated * upper * up;
     [over, of] = [mean ** 2 - upper ** 2, baseMean ** 2 - up ** 2];
-    return [mean / baseMean, least, (product + Math.sqrt(Math.max(0, product ** 2 - of * over))) / of];
+    const most = high > 0 ? (product + Math.sqrt(Math.max(0, product ** 2 - of * over))) / of : 0;
+    return [Math.max(0, mean / baseMean), least, most]; // below chance, nothing is left
   },
 
   // `contrast_interval` in paired.py.
