@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.lm_eval_output import scores, write_output
 from lm_eval_ext.api import build_site, compare
+from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.site.rendering import NAVIGATION
 from tests.browsing import CAN_BROWSE, WHY_NOT, address
 
@@ -219,6 +220,22 @@ def test_of_a_model_that_only_guesses_nothing_is_kept(page: Page, tmp_path: Path
     rows = {row.benchmark: row.kept for row in found.rows}
     assert rows["mmlu"] == (0, 0, 0) and len(kept) == len(rows)
     assert all(tuple(shown) == pytest.approx(rows[name], abs=1e-9) for name, shown in kept)
+
+
+def test_without_a_benchmark_of_the_base_there_is_no_verdict(page: Page, tmp_path: Path) -> None:
+    tasks = {"tts_aime24_b512": scores(0.6, 30, 3), "tts_math500_b512": scores(0.8, 60, 3)}
+    write_output(tmp_path / "base", tasks)
+    write_output(tmp_path / "small", {"tts_aime24_b512": tasks["tts_aime24_b512"]}, dropped=(3,))
+    with pytest.raises(ResultsError, match="has no results of tts_math500, which the base has, so there is no verdict"):
+        compare(tmp_path / "base", tmp_path / "small", keep=0.5)
+    folder = build_site([tmp_path / "base", tmp_path / "small"], tmp_path / "site").parent
+    page.goto(address(folder, "compare.html"))
+    page.wait_for_selector(".vd .word")
+    assert "exit code 2" in page.inner_text(".vd") and "has no results of MATH500" in page.inner_text(".verdict")
+    assert page.locator(".gate > div").count() == 1  # what both have is shown
+    page.select_option("#compare select[name=keep]", "0.5")
+    page.click("button[name=swap]")  # what only the smaller one lacks is no reason the other way round
+    page.wait_for_selector(".vd.kept")
 
 
 @pytest.mark.parametrize("asked", [{"temperature": 0.6}, {"repetition_penalty": 1.1}])

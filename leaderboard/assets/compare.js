@@ -28,6 +28,13 @@ function pairsOf(base, candidate) {
   });
 }
 
+// Benchmarks of the base that the candidate lacks, as tasks that cannot be compared: nothing is said of all, then.
+function lacking(base, candidate, name) {
+  const there = base.tasks.filter((task) => candidate.tasks.some((one) => one.task === task.task)).map((task) => task.benchmark);
+  const missing = new Map(base.tasks.filter((task) => !there.includes(task.benchmark)).map((task) => [task.benchmark, task]));
+  return there.length ? [...missing.values()].map((task) => ({ base: task, reasons: [`${name} has no results of ${task.title}`] })) : [];
+}
+
 const size = (pair) => pair.base.budget ?? Infinity;
 
 function byBenchmark(pairs) {
@@ -80,7 +87,7 @@ function verdictView(judged, gated, keep, names) {
 
 // What `lm-eval-tts compare` says instead of a verdict.
 const refusal = (refused) => headed("div.vd", "No verdict", 2,
-  refused.length ? "These runs cannot be compared in all that they have in common." : "These models have no task in common.",
+  refused.length ? "These runs cannot be compared in all that the base has." : "These models have no task in common.",
   refused.map(({ base, reasons }) => make("p.s", `${base.task}: ${reasons.join("; ")}`)));
 
 function gateView(judged, gated, keep) {
@@ -290,7 +297,7 @@ function compareForm(form) {
       const grouped = byBenchmark(pairs);
       const gated = [...grouped.values()].map((some) => some.at(-1));
       const share = Number(keep.value);
-      const refused = every.filter(({ reasons }) => reasons.length);
+      const refused = [...every.filter(({ reasons }) => reasons.length), ...lacking(one, other, names[1])];
       if (refused.length || !pairs.length) { place.replaceChildren(refusal(refused)); if (!pairs.length) return; }
       const judged = statistics.gate(gated, share);
       const bases = [a, b].map((select) => models.find((model) => model.key === select.value).base);
