@@ -84,3 +84,6 @@ def test_on_a_phone_the_table_is_cards(page: Page, sixty: Path) -> None:
     assert tokens == sorted(tokens, reverse=True) and "sort=tokens-descending" in page.url
     page.select_option("select[name=kind]", "quantized")
     assert page.locator(".card:visible").count() == 10
+    page.goto("about:blank")
+    page.goto(f"{address(sixty, 'index.html')}#sort=nothing-descending")  # a column that there is no more
+    assert page.locator(".card:visible").count() == 60

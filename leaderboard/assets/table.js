@@ -109,6 +109,7 @@ function overview(table) {
       card.append(make("dl", [["accuracy", "%"], ["knowledge", "%"], ["short", "%"], ["tokens", ""]].map(number)));
       cards.set(row, card);
     }
+    list.append(...cards.values());
     sort();
     filter();
   }
