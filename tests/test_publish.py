@@ -80,6 +80,14 @@ def test_two_runs_of_one_id_are_refused(tmp_path: Path) -> None:
     assert done.exit_code == 1 and f"{twin}: id={path.parent.name!r}: also the id of {path}" in done.stderr
 
 
+def test_a_run_beside_its_output_is_read_as_it_was_published(tmp_path: Path) -> None:
+    output = write_output(tmp_path / "out", {TASK: [[True]]})
+    add(output, tmp_path / "results")
+    for paths in ([output, tmp_path / "results"], [tmp_path / "results", output]):
+        (found,) = load(paths, CATALOGUE)
+        assert found.run.tier == "verified" and found.path == only_run(tmp_path / "results")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -161,7 +161,7 @@ def _with_chance(run: Run, catalogue: Catalogue) -> Run:
 def load(paths: Sequence[Path], catalogue: Catalogue, *, logs: bool = False) -> list[Source]:
     """All runs at or below the given paths, with those in logs of other tools if asked, sorted by id.
 
-    A run found twice is returned once.
+    A run found twice is returned once, as it was published if it was.
 
     What was stopped early, in a folder with other runs, is left out with a warning.
 
@@ -183,6 +183,8 @@ def load(paths: Sequence[Path], catalogue: Catalogue, *, logs: bool = False) -> 
             other = found.setdefault(source.run.id, source)
             if not _is_same(other, source):
                 raise ResultsError(f"{source.path}: id={source.run.id!r}: also the id of {other.path}, another run")
+            if source.published and not other.published:  # it has the tier
+                found[source.run.id] = source
     if early and not found:
         raise early[0]
     for one in early:
