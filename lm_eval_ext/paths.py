@@ -123,14 +123,19 @@ def finish_replacing(main: Path) -> None:
     """
     if not is_being_replaced(main):
         return
-    names = json_object(_replacing(main), ResultsError).get("files")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ResultsError(f"{_replacing(main)}: files is no list of names; delete it if nothing was being regraded")
+    record = _replacing(main)
+    names = json_object(record, ResultsError).get("files")
+    if not isinstance(names, list) or not all(isinstance(name, str) and _is_below(name) for name in names):
+        raise ResultsError(f"{record}: files: expected a list of files in its folder or below")
     for name in names:
         new = main.parent / f"{name}.new"
         if new.exists():  # else it was replaced before
             new.replace(main.parent / name)
-    _replacing(main).unlink()
+    record.unlink()
+
+
+def _is_below(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def _replacing(main: Path) -> Path:

@@ -120,6 +120,14 @@ def test_regrading_that_was_killed_goes_on(
     assert "replacing: files is no list of names" in said("regrade", main.parent, "--write", code=1)
 
 
+@pytest.mark.parametrize("record", ["{}", '{"files": 3}', '{"files": ["../other"]}', '{"files": ["/other"]}'])
+def test_a_record_of_regrading_that_is_none_is_one_line(record: str, results: Path) -> None:
+    place = results.with_name(f"{results.name}.replacing")
+    place.write_text(record)
+    told = said("regrade", results.parent, "--write", code=1)
+    assert told.startswith(f"{place}: files: expected a list of files in its folder or below\n") and place.exists()
+
+
 def test_samples_of_another_run_are_refused(results: Path) -> None:
     graded_worse(results, "tts_chain_b16")
     edit(results, lambda content: content["results"]["tts_chain_b16"].update({"acc,answer": 0.99}))
