@@ -56,6 +56,15 @@ def _removed(value: object) -> int | str:
 Removed = Annotated[int | str, BeforeValidator(_removed)]
 
 
+def _batch_size(value: object) -> object:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if whole or value is None or (isinstance(value, str) and re.fullmatch(_AUTO, value)):
+        return value
+    raise ValueError("expected a whole number above 0, auto, or auto:N")
+
+
+_AUTO = r"^auto(:\d+(\.\d+)?)?$"
+BatchSize = Annotated[Positive | Annotated[str, Field(pattern=_AUTO)] | None, BeforeValidator(_batch_size)]
 TRACES = "traces"  # calibration on what the whole model of the study replies
 
 
@@ -206,9 +215,7 @@ class Setup(ManifestPart):
         default="pruned-hf", description="lm-eval's `--model`", json_schema_extra={"enum": list(engine_models())}
     )
     model_args: dict[str, Value] = Field(default_factory=dict, description="model arguments of all models")
-    batch_size: Positive | Annotated[str, Field(pattern=r"^auto(:\d+(\.\d+)?)?$")] | None = Field(
-        default=None, description="lm-eval's `--batch_size`"
-    )
+    batch_size: BatchSize = Field(default=None, description="lm-eval's `--batch_size`")
     gen_kwargs: dict[str, Value] = Field(
         default_factory=dict, description="lm-eval's `--gen_kwargs`, of this registry's tasks"
     )
