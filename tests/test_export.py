@@ -111,6 +111,9 @@ def test_it_is_written_where_one_stands_and_through_links(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ArgumentError, match="loop: is a link to itself; give a new folder"):
+        export(recipe_for(tiny_model), tmp_path / "loop")
     (tmp_path / "link").symlink_to(tmp_path / "out")
     export(recipe_for(tiny_model), tmp_path / "link")
     assert (tmp_path / "out" / "model.safetensors").stat().st_mode & 0o777 == 0o644, "others may read it"

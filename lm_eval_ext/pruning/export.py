@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +94,7 @@ def export(
         )
     check_new_folder(folder)
     published = recipe.published()
-    place = folder.resolve()  # a link, or `.`, could not be replaced
+    place = Path(os.path.realpath(folder))  # a link, or `.`, could not be replaced
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=place.parent, prefix=f".{place.name}-", ignore_cleanup_errors=True
@@ -113,8 +114,10 @@ def check_new_folder(folder: Path) -> None:
     """Refuse to overwrite anything.
 
     Raises:
-        ArgumentError: it is a file, or a folder that is not empty.
+        ArgumentError: it is a file, a folder that is not empty, or a link that leads nowhere.
     """
+    if Path(os.path.realpath(folder)).is_symlink():
+        raise ArgumentError(f"{folder}: is a link to itself; give a new folder")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ArgumentError(f"{folder}: is not empty; give a new folder")
 
