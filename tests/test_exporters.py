@@ -36,8 +36,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def export(results: Path, to: str, out: Path, code: int = 0) -> str:
-    done = cli("results", "export", results, "--to", to, "--out", out)
+def export(*results: Path, to: str, out: Path, code: int = 0) -> str:
+    done = cli("results", "export", *results, "--to", to, "--out", out)
     assert done.exit_code == code, done.output
     return done.output
 
@@ -46,7 +46,7 @@ def export(results: Path, to: str, out: Path, code: int = 0) -> str:
 def test_tables_hold_every_task_and_sample(results: Path, tmp_path: Path, to: str) -> None:
     import pandas
 
-    export(results, to, tmp_path)
+    export(results, to=to, out=tmp_path)
     read = pandas.read_csv if to == "csv" else pandas.read_parquet
     tasks, samples = (read(tmp_path / f"{name}.{to}") for name in ("tasks", "samples"))
     assert len(tasks) == 6 and len(samples) == 2 * (2 * 30 * 3 + 40 * 2)
@@ -59,7 +59,7 @@ def test_tables_hold_every_task_and_sample(results: Path, tmp_path: Path, to: st
 
 def test_the_latex_table_compiles(results: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.tex"
-    export(results, "latex", table)
+    export(results, to="latex", out=table)
     text = table.read_text("utf-8")
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 3 and len({row.count(" & ") for row in rows}) == 1
@@ -71,8 +71,28 @@ def test_the_latex_table_compiles(results: Path, tmp_path: Path) -> None:
     subprocess.run(["pdflatex", "-halt-on-error", "document.tex"], cwd=tmp_path, check=True, capture_output=True)
 
 
+def test_the_latex_table_has_a_row_a_model_and_says_what_is_partial(tmp_path: Path) -> None:
+    whole, short, votes = (tmp_path / name for name in ("whole", "short", "votes"))
+    write_output(whole, {"tts_aime24_b512": scores(0.5, 30)})
+    write_output(short, {"tts_aime24_b512": scores(0.5, 12)}, of=30, date="2026-11-02T00-00-00.000000")
+    write_output(votes, {"tts_aime24_maj8": scores(0.5, 30, 8)}, dropped=(3,))
+
+    def rows(*folders: Path) -> list[str]:
+        export(*folders, to="latex", out=tmp_path / "table.tex")
+        _, *found = [line for line in (tmp_path / "table.tex").read_text("utf-8").splitlines() if line.endswith(r"\\")]
+        return found
+
+    (row,) = rows(whole, short, votes)  # what is complete comes first, and votes have no row
+    assert "of 30" not in row
+    (row,) = rows(short)
+    assert ", 12 of 30]" in row
+    assert "only results with votes, which the LaTeX table leaves out" in export(
+        votes, to="latex", out=tmp_path / "none.tex", code=1
+    )
+
+
 def test_every_eval_ever_files_a_pruned_model_as_itself(results: Path, tmp_path: Path) -> None:
-    export(results, "every-eval-ever", tmp_path)
+    export(results, to="every-eval-ever", out=tmp_path)
     folders = sorted(path.name for path in (tmp_path / "data" / "lm-eval-tts" / "Org").iterdir())
     assert folders == ["Model-8B", "Model-8B-shortgpt-2"]
     (record,) = (tmp_path / "data/lm-eval-tts/Org/Model-8B-shortgpt-2").glob("*[!s].json")
@@ -85,14 +105,14 @@ def test_every_eval_ever_files_a_pruned_model_as_itself(results: Path, tmp_path:
     lines = (tmp_path / detailed["file_path"]).read_text("utf-8").splitlines()
     assert len(lines) == detailed["total_rows"] == 2 * 30 * 3, "gated questions are left out"
     before = sorted(tmp_path.rglob("*.json"))
-    export(results, "every-eval-ever", tmp_path)
+    export(results, to="every-eval-ever", out=tmp_path)
     assert sorted(tmp_path.rglob("*.json")) == before, "exporting again adds nothing"
 
 
 def test_every_eval_ever_gets_the_score_of_a_question_of_which_one_answer_was_scored(tmp_path: Path) -> None:
     path = write_output(tmp_path / "results", {"gsm8k": [[True, True], [False, False]]})
     changed_rows(path, lambda row: row.update(filtered_resps=["4"], graded=None))
-    export(path.parent, "every-eval-ever", tmp_path / "out")
+    export(path.parent, to="every-eval-ever", out=tmp_path / "out")
     (samples,) = (tmp_path / "out").rglob("*_samples.jsonl")
     rows = [json.loads(line) for line in samples.read_text("utf-8").splitlines()]
     assert [row["evaluation"] for row in rows] == [
@@ -109,7 +129,7 @@ def test_what_every_eval_ever_gets_is_read_back_as_it_was(tmp_path: Path) -> Non
     }
     for name, dropped in (("base", ()), ("smaller", (3, 4))):
         write_output(tmp_path / "ours" / name, tasks, dropped=dropped)
-    export(tmp_path / "ours", "every-eval-ever", tmp_path / "out")
+    export(tmp_path / "ours", to="every-eval-ever", out=tmp_path / "out")
     ours = {source.run.label: source for source in load([tmp_path / "ours"], CATALOGUE)}
     again = load([tmp_path / "out"], CATALOGUE, logs=True)
     assert len(again) == len(ours) == 2
@@ -130,7 +150,7 @@ def test_what_every_eval_ever_gets_is_read_back_as_it_was(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(not VALIDATOR.exists(), reason="Every Eval Ever is not installed (make test-exporters)")
 def test_every_eval_ever_accepts_it(results: Path, tmp_path: Path) -> None:
-    export(results, "every-eval-ever", tmp_path)
+    export(results, to="every-eval-ever", out=tmp_path)
     files = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json*")]
     done = subprocess.run([VALIDATOR, "validate", *files], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "0 failed" in done.stdout and "0 warnings" in done.stdout, done.stdout
@@ -148,7 +168,7 @@ def test_the_hub_gets_its_files_and_a_section_of_the_model_card(results: Path, t
         content["configs"][name]["dataset_path"] = "openai/gsm8k"
     path.write_text(json.dumps(content), "utf-8")
     for _ in range(2):  # exporting again replaces the section
-        export(tmp_path / "run", "hub", tmp_path)
+        export(tmp_path / "run", to="hub", out=tmp_path)
     (written,) = (tmp_path / ".eval_results").iterdir()
     (entry,) = parse_eval_result_entries(yaml.safe_load(written.read_text("utf-8")))
     assert (written.name, entry.dataset_id, entry.task_id) == ("tts_gsm8k.yaml", "openai/gsm8k", "gsm8k")
@@ -156,18 +176,18 @@ def test_the_hub_gets_its_files_and_a_section_of_the_model_card(results: Path, t
     text = card.read_text("utf-8")
     assert text.startswith("---\nlicense: mit\n---\n# My model") and text.count("## Evaluation") == 1
     assert all(f"| `{name}` |" in text for name in measured), "the card has every result"
-    assert "results of 2 models" in export(results, "hub", tmp_path, code=1)
+    assert "results of 2 models" in export(results, to="hub", out=tmp_path, code=1)
 
 
 def test_what_the_hub_shows_no_results_of_is_only_in_the_model_card(
     results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    export(results / "run2", "hub", tmp_path)
+    export(results / "run2", to="hub", out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"] and "no .eval_results" in caplog.text
 
 
 def test_an_unknown_format_is_named(results: Path, tmp_path: Path) -> None:
-    said = export(results, "xls", tmp_path, code=1)
+    said = export(results, to="xls", out=tmp_path, code=1)
     assert f"unknown format 'xls'; expected one of: {', '.join(EXPORTERS)}" in said
 
 

@@ -71,6 +71,8 @@ def test_layers_are_chosen_anew_if_what_they_depend_on_changes(tmp_path: Path) -
 def local(folder: Path) -> Path:
     """A study of a model, a tokenizer, a task and a recipe in files of its own."""
     shutil.copytree(TINY_CHAIN, folder / "model")
+    with (folder / "model" / "large.safetensors").open("wb") as file:
+        file.truncate(40 << 20)
     shutil.copytree(TINY_CHAIN, folder / "tokenizer")
     shutil.copytree(TASKS / "chain", folder / "tasks" / "chain")
     for path in sorted((folder / "tasks" / "chain").rglob("tts_chain_b8.yaml")):
@@ -91,6 +93,13 @@ def flipped(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
+def changed_at(path: Path, place: int) -> None:
+    """Change one byte of a file in place."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\1")
+
+
 def replaced(path: Path, old: str, new: str) -> None:
     text = path.read_text("utf-8")
     assert old in text
@@ -101,12 +110,13 @@ def replaced(path: Path, old: str, new: str) -> None:
     "change",
     [
         lambda at: flipped(at / "model" / "model.safetensors"),
+        lambda at: changed_at(at / "model" / "large.safetensors", 1_000_003),
         lambda at: replaced(at / "model" / "chat_template.jinja", "}", "} "),
         lambda at: flipped(at / "tokenizer" / "tokenizer.json"),
         lambda at: replaced(next((at / "tasks").rglob("tts_mine.yaml")), "tts_mine", "tts_mine\ndescription: new"),
         lambda at: replaced(at / "r.yaml", "[", "[1, "),
     ],
-    ids=["weights", "chat template", "tokenizer", "task", "recipe"],
+    ids=["weights", "a shard", "chat template", "tokenizer", "task", "recipe"],
 )
 def test_a_file_that_changes_in_place_makes_it_another_run(change: Callable[[Path], object], tmp_path: Path) -> None:
     path = local(tmp_path / "here")

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lm_eval_ext.analysis.board import Entry, Position, entries, place
 from lm_eval_ext.analysis.matching import answer_budget
+from lm_eval_ext.errors import ResultsError
 from lm_eval_ext.runs.load import Runs, Source
-from lm_eval_ext.runs.run import Run, TaskResult, accuracy_interval
+from lm_eval_ext.runs.run import Run
 
 if TYPE_CHECKING:
     import pandas
@@ -75,34 +77,42 @@ def write_latex(sources: Sequence[Source], out: Path) -> list[Path]:
 
 
 def latex(runs: Sequence[Run]) -> str:
-    """The table; a cell is empty where a run lacks the task, and votes are left out."""
+    """The table, with a row a model as on the leaderboard; a cell is empty where it lacks the task, votes are left out.
+
+    Raises:
+        ResultsError: there are only votes.
+    """
     columns = list(
-        dict.fromkeys((task.benchmark, task.budget) for run in runs for task in run.tasks.values() if not task.votes)
+        dict.fromkeys((task.benchmark, place(task)) for run in runs for task in run.tasks.values() if not task.votes)
     )
-    header = ["model", *(escaped(name) + (f" ({budget})" if budget is not None else "") for name, budget in columns)]
+    if not columns:
+        raise ResultsError("only results with votes, which the LaTeX table leaves out; nothing is written")
+    header = ["model", *(escaped(name) + (f" ({at.budget})" if at.budget else "") for name, at in columns)]
+    rows = [
+        [escaped(f"{entry.base} {entry.label}"), *(_cell(entry, *column) for column in columns)]
+        for entry in entries(runs)
+    ]
     lines = [
         "% Accuracy in %, with 95% intervals. Needs \\usepackage{booktabs}.",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
         " & ".join(header) + r" \\",
         r"\midrule",
-        *(_row(run, columns) for run in runs),
+        *(" & ".join(row) + r" \\" for row in rows if any(row[1:])),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _row(run: Run, columns: Sequence[tuple[str, int | None]]) -> str:
-    found = {(task.benchmark, task.budget): task for task in run.tasks.values() if not task.votes}
-    cells = [_cell(found[column]) if column in found else "" for column in columns]
-    return " & ".join([escaped(f"{run.base} {run.label}"), *cells]) + r" \\"
-
-
-def _cell(task: TaskResult) -> str:
-    interval = accuracy_interval(task)
-    low, high = (f"{100 * end:.1f}" for end in interval[1:])
-    return f"{100 * interval.estimate:.1f} \\scriptsize [{low}, {high}]"
+def _cell(entry: Entry, benchmark: str, at: Position) -> str:
+    """The accuracy with its interval, and of how many of the questions if not of all."""
+    found = entry.results.get(benchmark, {}).get(at)
+    if found is None:
+        return ""
+    low, high = (f"{100 * end:.1f}" for end in found.interval[1:])
+    some = f", {found.task.questions} of {found.task.of}" if found.task.partial else ""
+    return f"{100 * found.interval.estimate:.1f} \\scriptsize [{low}, {high}{some}]"
 
 
 def escaped(text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from lm_eval_ext.authoring.task_registry import Tasks
 from lm_eval_ext.errors import ArgumentError, ManifestError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.harness.effects import effect
-from lm_eval_ext.paths import digest, json_object, located, read_json_object, write_json
+from lm_eval_ext.paths import cache_folder, digest, json_object, located, read_json_object, write_json
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.locks import is_held, locked
@@ -24,8 +25,7 @@ from lm_eval_ext.sweep.manifest import Manifest, load_manifest, study_name
 from lm_eval_ext.sweep.plan import Item, PlannedRun, Stage, planned, stages
 
 _CHANGES_NOTHING = {".md", ".png", ".svg", ".lock"}
-_LARGE = 32 << 20  # bytes from which only a part of a file is read
-_PIECES, _PIECE = 64, 64 << 10  # that many pieces of so many bytes, from the beginning to the end
+_LARGE = 32 << 20  # bytes of a file from which its hash is kept
 
 
 Kind = Literal["model", "dataset"]
@@ -133,25 +133,29 @@ def texts_of(calibration: str | None) -> str | None:
 
 
 def hash_of(place: str | Path) -> str:
-    """A hash of a file, or of all files in a folder with their names; of large files it covers the size and pieces."""
+    """A hash of a file, or of all files in a folder with their names."""
     root = Path(place)
     found = hashlib.sha256()
     for path in _files(root):
         size = path.stat().st_size
         found.update(f"{path.relative_to(root)}\0{size}\0".encode())
-        for piece in _pieces(path, size):
-            found.update(piece)
+        found.update(path.read_bytes() if size < _LARGE else _digest(path).encode())
     return found.hexdigest()[:16]
 
 
-def _pieces(path: Path, size: int) -> Iterator[bytes]:
-    if size < _LARGE:
-        yield path.read_bytes()
-        return
+def _digest(path: Path) -> str:
+    """The hash of a large file, which is kept until the file changes: reading one takes a second per gigabyte."""
+    stat = path.stat()
+    state = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    kept = cache_folder() / "hashes" / f"{digest(str(path.resolve()))}.json"
+    known = read_json_object(kept)
+    if known.get("state") == state:
+        return str(known["sha256"])
     with path.open("rb") as file:
-        for number in range(_PIECES):
-            file.seek((size - _PIECE) * number // (_PIECES - 1))
-            yield file.read(_PIECE)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    with suppress(OSError):  # the folder cannot be written, so it is read again
+        write_json(kept, {"state": state, "sha256": found})
+    return found
 
 
 def _files(root: Path) -> Sequence[Path]:
