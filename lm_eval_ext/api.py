@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, ResultsError
 
 if TYPE_CHECKING:
     from lm_eval_ext.analysis.compare_text import Comparison
@@ -441,6 +441,8 @@ def build_site(results: Sequence[str | Path], out: str | Path, *, site: str | Pa
     from lm_eval_ext.site.build import build as write_site
 
     catalogue = read_catalogue(site)
+    if not results:
+        raise ResultsError("no results were given; expected folders of lm-eval's output, or of published runs")
     sources = load_sources([Path(path) for path in results], catalogue, logs=True)
     for source in sources:
         for finding in graded_by_another_version(source, published_before=True):

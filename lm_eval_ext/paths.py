@@ -168,7 +168,10 @@ def json_object(path: Path, error: type[TTSError], advice: str = "") -> dict[str
     """
     advice = f"; {advice}" if advice else ""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        content = json.loads(text)
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(content, ensure_ascii=False).encode()  # half of a character, which no file can hold
     except (OSError, ValueError, RecursionError) as reason:
         said = " ".join(str(reason).split())[:200]
         raise error(f"{path}: cannot be read as JSON ({said}){advice}") from reason

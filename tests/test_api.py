@@ -224,3 +224,8 @@ def test_samples_are_drawn_independently() -> None:
     asked = "Compute from left to right, modulo 10, and put the result in \\boxed{}: 1+2+3+4+5+6+7"
     found = tts.generate(model, asked, samples=8, temperature=4.0, max_gen_toks=32)
     assert len({one.text.seed for one in found}) == len({str(one.text) for one in found}) == 8
+
+
+def test_a_site_of_nothing_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="no results were given"):
+        tts.build_site([], tmp_path / "site")

@@ -43,6 +43,11 @@ def test_what_cannot_be_published_keeps_nothing_from_being(tmp_path: Path) -> No
     bad.write_text("{", "utf-8")
     output = add(tmp_path / "out", tmp_path / "results", code=1)
     assert ": verified" in output and f"{bad}: cannot be read as JSON" in output
+    bad.write_text('{"configs": {"x": "\\ud800"}}', "utf-8")  # half of a character
+    assert f"{bad}: cannot be read as JSON" in add(bad, tmp_path / "results", code=1)
+    for name in ("x/y z", "../../etc"):
+        with_base = said("add", tmp_path / "out" / "a", "--to", tmp_path / "no", "--base", name, code=1)
+        assert f"--base {name}: expected a name on the Hub" in with_base and not (tmp_path / "no").exists()
     add(tmp_path / "nothing", tmp_path / "results", code=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_ext.api import build_site
-from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.errors import ArgumentError, ResultsError
 from lm_eval_ext.runs.catalogue import Catalogue, read_catalogue
 from lm_eval_ext.runs.load import Source, files, read_source
 from lm_eval_ext.runs.publish import Golds, RunFinding, findings, stray_files
@@ -57,6 +58,8 @@ def add(
 
     Exits with 1 if a file could not be published; the others are still published.
     """
+    if base is not None and not re.fullmatch(r"(?:\w[\w.-]*/)?\w[\w.-]*", base, re.ASCII):
+        raise ArgumentError(f"--base {base}: expected a name on the Hub, such as ORG/NAME")
     catalogue, failed = read_catalogue(site), False
     for path in files(output, logs=True):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from lm_eval_ext.errors import ArgumentError, TTSError
+from lm_eval_ext.paths import write_whole
 from lm_eval_ext.redaction import line
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ def exit_with(verdict: Callable[[], int], stopped: str = GOES_ON) -> NoReturn:
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         code = INTERRUPTED
+    except BrokenPipeError:  # whoever reads it wants no more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+        code = NO_VERDICT
     except Exception as error:
         kind = "" if isinstance(error, (TTSError, OSError)) else f"{type(error).__name__}: "
         print(f"lm-eval-tts: {kind}{line(error, _LONGEST)}", file=sys.stderr)
@@ -66,7 +71,7 @@ def write(outputs: Mapping[str, Path | None], **forms: Callable[[], str]) -> Non
     """
     for name, path in outputs.items():
         if path is not None:
-            path.write_text(forms[name](), encoding="utf-8")
+            write_whole(path, forms[name]())
 
 
 def console(*, stderr: bool = False) -> Console:

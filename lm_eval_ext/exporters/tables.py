@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lm_eval_ext.analysis.board import Entry, Position, entries, place
 from lm_eval_ext.analysis.matching import answer_budget
 from lm_eval_ext.errors import ResultsError
+from lm_eval_ext.paths import write_whole
 from lm_eval_ext.runs.load import Runs, Source
 from lm_eval_ext.runs.run import Run
 
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
 
 def write_csv(sources: Sequence[Source], out: Path) -> list[Path]:
     """Write `tasks.csv` and `samples.csv`."""
-    return _write(sources, out, "csv", lambda frame, path: frame.to_csv(path, index=False))
+    return _write(sources, out, "csv", lambda frame: frame.to_csv(index=False))
 
 
 def write_parquet(sources: Sequence[Source], out: Path) -> list[Path]:
     """Write `tasks.parquet` and `samples.parquet`."""
-    return _write(sources, out, "parquet", lambda frame, path: frame.to_parquet(path, index=False))
+    return _write(sources, out, "parquet", lambda frame: frame.to_parquet(index=False))
 
 
 def _write(
-    sources: Sequence[Source], out: Path, ending: str, save: Callable[[pandas.DataFrame, Path], object]
+    sources: Sequence[Source], out: Path, ending: str, content: Callable[[pandas.DataFrame], str | bytes]
 ) -> list[Path]:
     runs = Runs([source.run for source in sources], sources)
     out.mkdir(parents=True, exist_ok=True)
@@ -35,7 +36,7 @@ def _write(
     for name, frame in (("tasks", tasks_frame(runs)), ("samples", runs.to_frame(samples=True))):
         if len(frame):
             written.append(out / f"{name}.{ending}")
-            save(frame, written[-1])
+            write_whole(written[-1], content(frame))
     return written
 
 
@@ -71,8 +72,7 @@ _SPECIAL = {
 
 def write_latex(sources: Sequence[Source], out: Path) -> list[Path]:
     """Write the table to a file; it needs `\\usepackage{booktabs}`."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(latex([source.run for source in sources]), encoding="utf-8")
+    write_whole(out, latex([source.run for source in sources]))
     return [out]
 
 

@@ -234,6 +234,7 @@ def speed_of(tokens: float | None, gpu: str | None) -> Speed | None:
 
 
 # lm-eval's model classes that ours build on.
+_CONFIGS = ("config.json", "params.json", "adapter_config.json")  # Mistral's, and that of an adapter
 _THEIRS = {"pruned-hf": "lm_eval.models.huggingface:HFLM", "pruned-vllm": "lm_eval.models.vllm_causallms:VLLM"}
 
 
@@ -297,6 +298,11 @@ def _check_model(manifest: Manifest, arguments: Mapping[str, object]) -> None:
         path = arguments.get(name)
         if isinstance(path, str) and path.startswith((".", "/", "~")) and not Path(located(path)).exists():
             raise ManifestError(f"{name}={path}: is not there")
+    loaded = arguments.get("pretrained")
+    folder = Path(located(loaded)) if isinstance(loaded, str) and loaded else None
+    configured = folder and ("gguf_file" in arguments or any((folder / name).is_file() for name in _CONFIGS))
+    if folder and folder.is_dir() and not configured:
+        raise ManifestError(f"pretrained={loaded}: has no {_CONFIGS[0]}, so it is no model")
     if not ENGINES[engine_of(manifest.engine)].drops_layers:
         ServerArguments.taken(arguments)
         return

@@ -454,8 +454,9 @@ def _trial(
             dialect, facts = await found_dialect(client, name, arguments.server)
             if not dialect.token_exact and arguments.exact == "require":
                 raise EngineError(
-                    f"{root}: takes and returns text only, so a budget would not cut a trace at its own tokens; "
-                    "use vLLM, llama.cpp or SGLang, or accept approximations with exact=allow_text"
+                    f"{root}: answers on no route of vLLM, llama.cpp or SGLang, so it takes and returns text only, "
+                    "if it is an inference server at all, and a budget would not cut a trace at its own tokens; check "
+                    "base_url, use one of these, or accept approximations with exact=allow_text"
                 )
             if dialect.name == "vllm" and name not in ("", facts.name):
                 raise EngineError(f"{root}: serves {facts.name}, not {name}; give model={facts.name}")
