@@ -235,6 +235,8 @@ class _Reader:
         if decimal and (digits := self._repeated(node.name)):
             value = _repeating(node.name, digits)
         elif self._is("command", "ldots"):
+            if not decimal:
+                raise UnreadableError(f"{node.name} and further digits")
             self._take()
             if (continued := _CONTINUED.fullmatch(node.name)) is not None:
                 before, digits = filter(None, continued.groups())
