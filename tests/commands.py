@@ -52,6 +52,8 @@ class Started:
     def __init__(self, command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._files = {name: f"{self._folder.name}/{name}" for name in ("stdout", "stderr")}
+        for file in self._files.values():
+            Path(file).touch()  # before the process has opened it
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})}
         asked = {"command": command, "cwd": str(cwd or Path.cwd()), "env": environment, **self._files}
         self.pid = int(_answer(asked) or 0)
