@@ -359,6 +359,10 @@ def sets() -> Iterator[Value]:
     )
     yield Value([r"\pm 3", r"3, -3", r"x=\pm 3", r"\{-3,3\}"], ["3", "-3", r"\pm 2", r"\pm 3i"])
     yield Value(
+        [r"\{2,4,6\}", r"\{2k : k = 1, 2, 3\}", r"\{2k \mid k=1,2,3\}"],
+        [r"\{k : k = 1, 2, 3\}", r"\{2k : k = 1, 2\}", r"\{2k+1 : k = 1, 2, 3\}", r"\{2, 4, 8\}"],
+    )
+    yield Value(
         [r"\frac{1\pm\sqrt5}{2}", r"\frac{1+\sqrt5}{2},\frac{1-\sqrt5}{2}"],
         [r"\frac{1+\sqrt5}{2}", r"\frac{-1\pm\sqrt5}{2}", r"\frac{1\pm\sqrt3}{2}"],
     )

@@ -595,6 +595,9 @@ def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
     if built is None:
         yield from _several("set", [part for part in parts if part])
         return
+    if listed := _listed_family(inner[:built], inner[built + 1 :]):
+        yield from _several("set", listed)
+        return
     family = (*inner[:built], Node("sign", ","), *inner[built + 1 :])
     members = family if built == 1 or any(is_sign(one, "∈") for one in inner[:built]) else without_quantifier(family)
     if members != family:
@@ -607,8 +610,27 @@ def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
     for one in attempt(_conditions(inner[built + 1 :])):
         if isinstance(one, Numbers) and one.name in (variable.name, ""):
             found = one.values if values is None else one.values.intersect(values)
-            listed = isinstance(found, Range) and found.size.is_Integer and found.size < _MOST_MEMBERS
-            yield Numbers(FiniteSet(*found) if listed else found)
+            few = isinstance(found, Range) and found.size.is_Integer and found.size < _MOST_MEMBERS
+            yield Numbers(FiniteSet(*found) if few else found)
+
+
+def _listed_family(member: Nodes, values: Nodes) -> list[Nodes]:
+    r"""The members of `\{2k : k = 1, 2, 3\}`; empty for any other set."""
+    named, *listed = split(values, "=")
+    numbers = split(listed[0], ",") if len(listed) == 1 and len(named) == 1 and len(named[0].name) == 1 else []
+    alone = all(node.name == named[0].name for node in flat(member) if named[0].name in node.name) if numbers else False
+    if not alone or not all([node.kind for node in number] == ["number"] for number in numbers):
+        return []
+
+    def at(number: Nodes, some: Nodes) -> Nodes:
+        return tuple(
+            Node("group", "()", (number,))
+            if node.name == named[0].name
+            else replace(node, parts=tuple(at(number, part) for part in node.parts))
+            for node in some
+        )
+
+    return [at(number, member) for number in numbers]
 
 
 def _set(some: Nodes) -> Iterator[Reading]:

@@ -292,7 +292,7 @@ def _divides(some: Nodes) -> Iterator[Reading]:
     from sympy import Integer
 
     text = re.sub(r"\\text\{ ?|[{}()\s]", "", written(some))
-    if found := re.fullmatch(r"([\dA-Fa-f]*\d[\dA-Fa-f]*|[A-F]{2,})_(?:16|hex)", text):
+    if found := re.fullmatch(r"([\dA-Fa-f]*\d[\dA-Fa-f]*|[A-F]{2,}|[a-f]{2,})_(?:16|hex)", text):
         yield Value(Integer(int(found[1], 16)))
     sides = split(some, "∣")
     if len(sides) == 2 and all(sides):
