@@ -157,7 +157,7 @@ class ChoiceExtractor(Extractor):
         ends = several_named(text) if self.several else [chosen_option(text, letters)]
         candidates += [(end, last_line) for end in ends]
         if not declared:
-            candidates += [(some, last_line) for some in _as_option(text, whole=self.several)]
+            candidates += [(some, some) for some in _as_option(text, whole=self.several)]
         for answer, written in candidates:
             if letter := named(answer, letters):
                 return "" if texts.is_contradicted(letter, written) else letter
