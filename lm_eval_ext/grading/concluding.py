@@ -50,7 +50,6 @@ _GOES_ON = re.compile(
     r"|^\W*(?:since|because|with|given)\b[^,]*$"
 )
 _NOT_LAST = re.compile(rf"(?i)(?<!\w)(?:{_words('not_last')})(?!\w)")
-_TAKEN = re.compile(r"(?i)\b(?:to|of|from|on|by|with|the|these|those|away)\s*[$€£]?\s*$")
 _LISTED = re.compile(r"\s*(?:\(?(?:[a-z]|\d{1,2}|i{1,3}v?)[.)]|[-*•])\s+(?=\S)")
 _NAME = re.compile(r"\b(?:[A-Z][a-z]+|[A-Za-z])\b")
 _ASIDE = re.compile(rf"(?i)(?:\A|(?<=[.!?]\s)|(?<=\n))[\W_]{{0,20}}+(?:{_words('asides')})(?!\w)(?s:.*)")
@@ -239,7 +238,7 @@ def said_last(text: str) -> str:
 
     >>> said_last("Each slice costs $3.75."), said_last("She began with 30 marbles.")
     ('3.75', '')
-    >>> said_last("6 * 7 = 42 for all. It takes 42 minutes for 6 trays."), said_last("There are 4 boys and 3 girls.")
+    >>> said_last("6 * 7 = 42, so it takes some time. All take 42 minutes."), said_last("There are 4 boys and 3 girls.")
     ('42\\text{ minutes}', '')
     """
     end = _end_of(text)
@@ -254,7 +253,7 @@ def said_last(text: str) -> str:
     alone = "" if _CONCLUDES.search(last) else _value_of(end.sentence, last)
     known = not re.search(r"[\d#]", end.before) or "=" in last or _follows(alone, end.before_as_written)
     known |= alone not in end.before_as_written and _COMPOSITE.fullmatch(alone) is not None
-    return (alone if alone and known else _last_computed(end.before_as_written, last)) or _ends_with(end, last)
+    return alone if alone and known else _ends_with(end, last)
 
 
 def _ends_with(end: _End, last: str) -> str:
@@ -383,20 +382,6 @@ def _follows(value: str, before: str) -> bool:
     number = re.match(rf"{NUMBER}|[^\s]+", value)
     digits = rf"\s*[$€£]?\s*{re.escape(number[0])}" if number else ""
     return number is not None and re.search(rf"={digits}(?![\d.]*\d)|\|{digits}\s*\|\s*$", before) is not None
-
-
-def _last_computed(before: str, masked: str) -> str:
-    """The value of a sentence that the text before it has computed last, if its other numbers are in that text."""
-    results = list(_RESULT.finditer(before))
-    values = [value for value in _VALUE.finditer(masked) if "#" not in value[0]]
-    same = [value for value in values if results and _digits(value[0]) == _digits(results[-1]["value"])]
-    known = set(map(_digits, re.findall(NUMBER, before)))
-    if len(same) != 1 or "#" in masked or not known.issuperset(_digits(value[0]) for value in values):
-        return ""
-    left, right = masked[: same[0].start()], masked[same[0].end() :]
-    if _TAKEN.search(left) or re.search(r"\d[^.;]*\band\b", left) or re.search(r"\band\b[^.;]*\d", right):
-        return ""  # `add 6 to 42`, `he spends 42 and keeps 6`
-    return "" if _is_unlike(left, right) else _plain(same[0][0].strip()) + unit_after(right)
 
 
 def _are_parallel(one: str, other: str) -> bool:
