@@ -243,6 +243,8 @@ def declarations(text: str) -> list[str]:
         (_of_declaration(text, match), _is_conditional(text, match))
         for match in reversed(matches) if not _is_denied(text, match)
     ]  # fmt: skip
+    if len(set(answers)) > 1 and all(conditional for _, conditional in answers):
+        return []  # `If the order counts, the answer is 5; if it doesn't, the answer is 6`
     return [answer for answer, _ in sorted(answers, key=lambda pair: (not is_value(pair[0]), pair[1]))]
 
 

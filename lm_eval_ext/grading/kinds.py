@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -146,22 +146,26 @@ class ChoiceExtractor(Extractor):
 
         Taken from the final answer; if that names no letter, from a box, a declaration, or a short text as a whole.
         """
-        said = last_declared(text)
-        text = texts.without_own(text)
+        read = several_letters if self.several else chosen_letter
+
+        def named(candidates: Iterable[tuple[str, str]]) -> str | None:
+            """The first letter of answers, each as it is read and as it is written; empty if its text is another's."""
+            found = ((letter, written) for answer, written in candidates if (letter := read(answer, letters)))
+            letter, written = next(found, ("", ""))
+            return None if not letter else "" if texts.is_contradicted(letter, written) else letter
+
+        whole, text = text, texts.without_own(text)
         final, *declared = [super().of(text), *declarations(text)]
-        boxed = last_boxed(text)
-        last_line = text.rstrip().rpartition("\n")[2]
-        candidates = [(capital(final), final), (capital(boxed, boxed=True), boxed)]
-        candidates += [(capital(some), some) for some in declared]
-        named = several_letters if self.several else chosen_letter
-        ends = several_named(text) if self.several else [chosen_option(text, letters)]
-        candidates += [(end, last_line) for end in ends]
+        boxed, last_line = last_boxed(text), text.rstrip().rpartition("\n")[2]
+        first = [(capital(final), final), (capital(boxed, boxed=True), boxed)]
+        if (letter := named([*first, *((capital(some), some) for some in declared)])) is not None:
+            return letter
+        if letter := next(filter(None, map(texts.letter_of, (final, boxed, *declared, last_declared(whole)))), ""):
+            return letter
+        ends = [(end, last_line) for end in (several_named(text) if self.several else [chosen_option(text, letters)])]
         if not declared:
-            candidates += [(some, some) for some in _as_option(text, whole=self.several)]
-        for answer, written in candidates:
-            if letter := named(answer, letters):
-                return "" if texts.is_contradicted(letter, written) else letter
-        return next(filter(None, map(texts.letter_of, (final, boxed, *declared, said))), texts.said_in(text))
+            ends += [(some, some) for some in _as_option(text, whole=self.several)]
+        return texts.said_in(whole) if (letter := named(ends)) is None else letter
 
 
 def _as_option(text: str, *, whole: bool) -> list[str]:
@@ -175,7 +179,7 @@ def _as_option(text: str, *, whole: bool) -> list[str]:
         others = re.search(r"\S\s[A-J][):]\s|\.\s\([a-j]\)\s", lines[0]) or len(set(_LISTED.findall(lines[0]))) > 2
         return [alone] if len(text) < _SHORT and (whole or (_OPTION.match(alone) and not others)) else []
     ends = [line for line in (lines[-1], lines[0]) if re.match(r"[\W_]*[A-J][).*]", line)]
-    return [line for line in ends if len(line.split()) <= _FEW]
+    return [line for line in ends if len(line.split()) <= _FEW or re.match(r"\*\*[A-J]\*\*\s?[:–—-]\s", line)]
 
 
 class ChoiceRules(Rules):

@@ -34,7 +34,8 @@ _BESIDE = r"(?<![\w'’]){letter}(?:\s[–—-]\s{text}(?!\w)|,?\s\({text}\)|,\s
 _CLAUSE_END = re.compile(r"[.;,)](?=\W|$)|\s(?:because|since|as|which|is|for|so)\s|\s[(–—-]\s?")
 # What a last sentence says right before the text of an option: `The weak acid is CH3COOH.`
 _SAYS = re.compile(
-    r"(?i)(?:\b(?:is|are|was|were|(?:must|has to|have to) be|answer|choose|pick)|['’]s|:)[\s*\"“]+(?=\S)"
+    r"(?i)(?:\b(?:is|are|was|were|(?:must|has to|have to) be|answer|choose|pick|ist|est|es|è|é|är)|['’]s|:)"
+    r"[\s*\"“]+(?=\S)|\s\*{1,2}(?=[^*]+\*{1,2}[.!]?$)"
 )
 _DENIES = re.compile(r"(?i)\b(?:not|no|never|neither|if|whether|unless|than|would|could|might|may|assum\w+)\b|n['’]t\b")
 
@@ -81,9 +82,20 @@ class OptionTexts:
             return ""
         if letter := self.letter_of(line):
             return "" if any(map(self.letter_of, before)) else letter  # which may be the last of a list
+        if len(beside := self._beside(line)) == 1 and not self._beside("\n".join(before)) - beside:
+            return beside.pop()
         sentence = re.split(r"(?<=[.!?;])\s", line)[-1]
         said = ((self.letter_of(sentence[verb.end() :]), sentence[: verb.end()]) for verb in _SAYS.finditer(sentence))
         return next((letter for letter, subject in said if letter and not _DENIES.search(subject)), "")
+
+    def _beside(self, text: str) -> set[str]:
+        """The letters that stand before the text of their option."""
+        options = zip(LETTERS, self.texts, strict=False)
+        return {
+            letter
+            for letter, own in options
+            if own in text and re.search(rf"(?<![\w'’]){letter}(?:{_BEHIND}|\s?[—→-]\s?){re.escape(own)}(?!\w)", text)
+        }
 
     @cached_property
     def _keys(self) -> list[tuple[Callable[[str], str], list[str]]]:

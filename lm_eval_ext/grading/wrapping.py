@@ -242,10 +242,10 @@ _CONSTANTS = {
 _REAL = (
     r"(?:\\text\{ ?)?(?:with|where|for)? ?(?:some |any |all |every )?(?:real )?(?:constants?)? ?\}? ?"
     r"([a-z])\\in ?(?:\\mathbb\{R\}|\\reals)"
-    r"|(?:(?:\\text\{ )?where\}?)? ?([a-zCK]) ?(?:\\text\{ )?(?:is )?an? "
+    r"|(?:(?:\\text\{ )?where\}?)? ?([a-zABCK]) ?(?:\\text\{ )?(?:is )?an? "
     r"(?:arbitrary )?(?:real )?(?:constant|number)\}?"
 )
-_OF_INTEGRATION = "CK"
+_OF_INTEGRATION = "ABCK"
 _ANY = re.compile(r"(?:\\text\{ )?for (?:all|any|every|each)(?: real)?\}? ?[a-z]")
 # Sets of whole numbers that a parameter may be taken from: how they are written, and what their numbers are called.
 _SETS = {
@@ -290,7 +290,7 @@ def without_quantifier(some: Nodes) -> Nodes:
         if said in ("for all real numbers", "for all reals", "for all real x") and not after:
             return kept
         if said in _CONSTANTS and [one.kind for one in after] == ["letters"]:
-            return kept
+            return _with_constant(kept, after[0].name)
         if said in ("for all", "forall", "for any", "for every", "for all real", "for real") and after:
             variable, *where = after
             named = variable.kind in ("letters", "command") and len(variable.name) == 1
@@ -301,13 +301,17 @@ def without_quantifier(some: Nodes) -> Nodes:
         if _ANY.fullmatch(rest):
             return kept
         if real := re.fullmatch(_REAL, rest):
-            constant = real[1] or real[2]
-            return kept if constant in _OF_INTEGRATION else renamed(kept, constant, ANY_REAL)
+            return _with_constant(kept, real[1] or real[2])
         whole = ((found[1], name) for form, name in _WHOLE if (found := form.fullmatch(rest)))
         family, parameter = next(whole, ("", ""))
         if family and any(one.kind == "letters" and family in one.name for one in flat(kept)):
             return renamed(kept, family, parameter)
     return some
+
+
+def _with_constant(some: Nodes, name: str) -> Nodes:
+    """Nodes in which a letter stands for any real number; constants of integration keep their names."""
+    return some if name in _OF_INTEGRATION else renamed(some, name, ANY_REAL)
 
 
 def _usual_sets(variable: str) -> tuple[Any, ...]:
