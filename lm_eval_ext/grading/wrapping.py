@@ -289,8 +289,9 @@ def without_quantifier(some: Nodes) -> Nodes:
         said, after = node.name.lower() if node.kind in ("text", "letters", "command") else "", some[at + 1 :]
         if said in ("for all real numbers", "for all reals", "for all real x") and not after:
             return kept
-        if said in _CONSTANTS and [one.kind for one in after] == ["letters"]:
-            return _with_constant(kept, after[0].name)
+        *words, last = some[at:]
+        if words and last.kind == "letters" and " ".join(one.name for one in words).lower() in _CONSTANTS:
+            return _with_constant(kept, last.name)
         if said in ("for all", "forall", "for any", "for every", "for all real", "for real") and after:
             variable, *where = after
             named = variable.kind in ("letters", "command") and len(variable.name) == 1
