@@ -27,6 +27,7 @@ from lm_eval_ext.statistics.intervals import (
     rerun_interval,
 )
 from lm_eval_ext.statistics.paired import difference_interval
+from lm_eval_ext.statistics.resampling import difference_of_means, mean_over_parts
 
 SCORES = st.lists(st.sampled_from([0.0, 1 / 8, 1 / 3, 0.5, 1.0]), min_size=1, max_size=30)
 
@@ -107,6 +108,28 @@ def test_coverage_of_run_again() -> None:
     scores = generator.binomial(8, skill) / 8
     low, high = rerun_bounds(scores.mean(1), (scores * (1 - scores)).mean(1), 30, 8)
     assert 0.935 <= ((low <= skill.mean(1)) & (skill.mean(1) <= high)).mean() <= 0.965
+
+
+@pytest.mark.parametrize("questions", [2, 3, 5, 12])
+def test_coverage_of_means_over_parts_of_few_questions(questions: int) -> None:
+    """A plain bootstrap of two questions covers in half of all runs, and finds a difference in the other half."""
+    generator, missed, differing = np.random.default_rng(questions), 0, 0
+    for _ in range(200):
+        counts = generator.integers(50, 400, questions)
+        one, other = (counts * generator.lognormal(-0.045, 0.3, questions) for _ in range(2))
+        mean = mean_over_parts(list(one), list(counts))
+        apart = difference_of_means((list(one), list(counts)), (list(other), list(counts)))
+        assert mean is not None and apart is not None
+        missed += not mean.low <= 1 <= mean.high
+        differing += apart.low > 0 or apart.high < 0
+    assert missed <= 28 and differing <= 28, "14%, three standard errors above 8%"
+
+
+def test_means_over_parts_end_at_what_is_possible() -> None:
+    found, anywhere = (mean_over_parts([1.0, 9.0], [1, 1], least=least) for least in (0.0, -100.0))
+    assert found is not None and anywhere is not None
+    assert found.low == 0 > anywhere.low and found.high == anywhere.high
+    assert mean_over_parts([0.0, 0.0], [3, 4]) == (0, 0, 0)
 
 
 def test_one_question_proves_nothing() -> None:

@@ -32,6 +32,7 @@ from lm_eval_ext.shrinking.token_traces import TokenTrace, token_traces
 from lm_eval_ext.statistics.intervals import Interval
 
 _AS_THE_BASE = ("dtype", "device", "device_map", "parallelize")  # else these would be measured too
+_VERSION = 2  # of what is kept of a candidate
 _LOADS = ("pretrained", "recipe", "base_url")  # arguments that say what is loaded
 
 
@@ -242,7 +243,7 @@ class _Screen:
     def measured(self, name: str, model: OpenModel, beside: OpenModel | None = None) -> CandidateDivergence:
         """A candidate; also by layers if the base is beside it in memory. What is kept of it is taken from there."""
         self._check(name, model)
-        identity = digest([self.base.identity, model.forced.identity, beside is not None, dict(MEASURES)])
+        identity = digest([self.base.identity, model.forced.identity, beside is not None, _VERSION, dict(MEASURES)])
         path = self._folder / f"candidate-{identity[:16]}.json"
         kept = read_measured(path)
         if kept is not None:

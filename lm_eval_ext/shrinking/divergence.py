@@ -160,9 +160,9 @@ def divergence_of(
         "turns_leaves_nucleus": sums.share(leaves, turns),
         "elsewhere_leaves_nucleus": sums.share(leaves, elsewhere),
         "until_fork": sums.of_traces([until_fork(one.excess) for one in found]),
-        "perplexity_ratio": _exponential(sums.mean(excess)),
-        "turns_perplexity_ratio": _exponential(sums.mean(excess, turns)),
-        "elsewhere_perplexity_ratio": _exponential(sums.mean(excess, elsewhere)),
+        "perplexity_ratio": _exponential(sums.mean(excess, least=-math.inf)),
+        "turns_perplexity_ratio": _exponential(sums.mean(excess, turns, -math.inf)),
+        "elsewhere_perplexity_ratio": _exponential(sums.mean(excess, elsewhere, -math.inf)),
     }
     error = sums.mean([np.array(one, dtype=np.float64) for one in left_out]) if any(left_out) else None
     return Divergence(
@@ -216,9 +216,11 @@ class _Sums:
         self.questions = {question: number for number, question in enumerate({one.question: 0 for one in traces})}
         self._of_trace = np.array([self.questions[trace.question] for trace in traces])
 
-    def mean(self, values: Sequence[Values], flags: Sequence[NDArray[np.bool_]] | None = None) -> Interval | None:
-        """The mean over tokens, or those with a flag."""
-        return mean_over_parts(*self._sums(values, flags))
+    def mean(
+        self, values: Sequence[Values], flags: Sequence[NDArray[np.bool_]] | None = None, least: float = 0.0
+    ) -> Interval | None:
+        """The mean over tokens, or those with a flag, of values that are never below the least."""
+        return mean_over_parts(*self._sums(values, flags), least=least)
 
     def share(self, values: Sequence[Values], flags: Sequence[NDArray[np.bool_]] | None = None) -> Interval | None:
         """The share of tokens whose value is 1; unlike a bootstrap, its interval doesn't end at 0 where none is."""
@@ -235,7 +237,7 @@ class _Sums:
 
     def of_traces(self, values: Sequence[float]) -> Interval | None:
         """The mean over traces."""
-        return mean_over_parts(*self._sums([np.array([one]) for one in values], None))
+        return self.mean([np.array([one]) for one in values])
 
     def _sums(
         self, values: Sequence[Values], flags: Sequence[NDArray[np.bool_]] | None
