@@ -107,7 +107,17 @@ def test_coverage_of_run_again() -> None:
     skill = generator.beta(1, 2, size=(4_000, 30))
     scores = generator.binomial(8, skill) / 8
     low, high = rerun_bounds(scores.mean(1), (scores * (1 - scores)).mean(1), 30, 8)
-    assert 0.935 <= ((low <= skill.mean(1)) & (skill.mean(1) <= high)).mean() <= 0.965
+    assert 0.935 <= ((low <= skill.mean(1)) & (skill.mean(1) <= high)).mean() <= 0.975
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4, 8])
+@pytest.mark.parametrize("uncertain", [[0.5], [0.3] * 3, [0.95] * 3])
+def test_coverage_of_run_again_where_few_questions_are_uncertain(uncertain: list[float], samples: int) -> None:
+    """Their few samples are often all alike, which says little about the next time."""
+    skill = np.array([*uncertain, *[1.0] * 15, *[0.0] * (15 - len(uncertain))])
+    scores = np.random.default_rng(0).binomial(samples, skill, (4_000, 30)) / samples
+    low, high = rerun_bounds(scores.mean(1), (scores * (1 - scores)).mean(1), 30, samples)
+    assert ((low <= skill.mean()) & (skill.mean() <= high)).mean() >= 0.9
 
 
 @pytest.mark.parametrize("questions", [2, 3, 5, 12])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _EXTRA = 1.0  # weight of the prior that scores vary like single trials, in observations
+_EXTRA_SAMPLES = 8  # least weight of it where few samples of a question are all that says how they vary
 _ROUNDING = 1e-9
 
 
@@ -148,23 +149,27 @@ def rerun_bounds(
 ) -> tuple[Floats, Floats]:
     """Both ends of `rerun_interval`, for arrays of any shape.
 
+    The samples of a question that are all alike may not be so the next time, so the prior that they vary like single
+    trials weighs as much as the samples of one question, and as 8 at least.
+
     Args:
         mean: of the questions' scores.
         noise: mean of score * (1 - score).
         questions, samples: number of questions, and of samples per question.
     """
     trials = questions * samples
-    shrunk = _shrunk_share(mean, noise * samples / (samples - 1), trials)
+    extra = max(samples, _EXTRA_SAMPLES)
+    shrunk = _shrunk_share(mean, noise * samples / (samples - 1), trials, extra)
     return _wilson(mean, trials / shrunk, _normal_quantile(confidence))
 
 
-def _shrunk_share(mean: Floats, variance: Floats, trials: int) -> Floats:
-    """The variance as a fraction of that of single trials, shrunk towards 1 by `_EXTRA`."""
+def _shrunk_share(mean: Floats, variance: Floats, trials: int, extra: float = _EXTRA) -> Floats:
+    """The variance as a fraction of that of single trials, shrunk towards 1 by a prior of some weight."""
     single = mean * (1 - mean)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(single > 0, np.minimum(variance / single, 1), 1)
     information = 4 * trials * single
-    shrunk: Floats = (information * share + _EXTRA) / (information + _EXTRA)
+    shrunk: Floats = (information * share + extra) / (information + extra)
     return shrunk
 
 
