@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_ext.analysis.parts import checked, parts_compared, parts_of
+from lm_eval_ext.analysis.evaluated import read_model
+from lm_eval_ext.analysis.parts import checked, depths, parts_compared, parts_of
 from lm_eval_ext.errors import TaskError
+from lm_eval_ext.runs.catalogue import read_catalogue
 from lm_eval_ext.runs.run import Score, TaskResult
 from lm_eval_ext.statistics.estimators import half_life
 from lm_eval_ext.testbed.depth import DEPTHS, FAMILIES, PER_DEPTH, boxes_dataset, first_wrong, problem, problems, states
@@ -169,3 +171,16 @@ def test_parts_go_from_a_run_into_results_and_comparison(tmp_path: Path) -> None
     assert published.exit_code == 0
     (again,) = tts.read_runs(tmp_path / "to")
     assert again.tasks["tts_chain_short_b16"].parts["steps"] == steps
+
+
+def test_accuracy_by_depth_is_that_of_all_seeds(tmp_path: Path) -> None:
+    import lm_eval_ext as tts
+
+    for seed in (1, 2):
+        model = tts.load(journal="off", drop_layers=[9, 10], seed=seed)
+        tts.evaluate(model, ["tts_chain_short_b16"], limit=20, output=tmp_path / str(seed))
+    model = read_model(tmp_path, read_catalogue())
+    scores = model.tasks["tts_chain_short_b16"].scores
+    assert len(model.tasks["tts_chain_short_b16"].sources) == 2
+    (task,) = depths(model).tasks
+    assert sum(row.questions * row.accuracy.estimate for row in task.rows) == pytest.approx(sum(scores))

@@ -188,7 +188,7 @@ def _of_task(task: TaskScores, on_question: Callable[[], object]) -> TaskDepth:
         raise ResultsError(f"{task.name}: parts.{COLUMN}={wrong!r}; expected numbers of steps")
     steps = list(_checked(task, on_question))
     rows = []
-    for part in parts_of(task.result):
+    for part in parts_of(task.result.model_copy(update={"scores": task.scores})):  # with the samples of all seeds
         if part.column == COLUMN:
             inside = [one for one, of in zip(steps, values, strict=False) if _covers(part.value, of)]
             rows.append(_row(part.value, part.questions, part.accuracy, [one for some in inside for one in some]))
