@@ -160,6 +160,14 @@ def test_a_question_is_opened_from_the_heat_map(page: Page, sixty: Path) -> None
     assert page.locator(".trace .cut").count() == 5
 
 
+def test_percentages_are_rounded_as_python_does(page: Page, site: Path) -> None:
+    page.goto(address(site, "compare.html"))
+    shares = [number / of for of in (8, 400, 2000, 4000) for number in range(of + 1)]
+    for digits in (0, 1, 2):
+        shown = page.evaluate("([some, digits]) => some.map((one) => percent(one, digits))", [shares, digits])
+        assert shown == [f"{100 * one:.{digits}f}" for one in shares]
+
+
 def test_any_two_models_are_compared_as_the_command_does(page: Page, sixty: Path) -> None:
     page.goto(address(sixty, "compare.html"))
     page.wait_for_selector(".vd .word")

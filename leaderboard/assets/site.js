@@ -19,11 +19,13 @@ const make = (kind, ...content) => {
   return filled(element, content);
 };
 const draw = (name, ...content) => filled(document.createElementNS("http://www.w3.org/2000/svg", name), content);
-// As Python rounds: a tie goes to the even digit, so that a number is the same on all pages.
+// As Python rounds: a tie goes to the even digit, so that a number is the same on all pages. Only what ends in binary is a
+// tie; 0.45, times ten, becomes one by rounding.
 const percent = (value, digits = 1) => {
   const [scaled, power] = [100 * value, 10 ** digits];
   const below = Math.floor(scaled * power);
-  return scaled * power - below === 0.5 && below % 2 === 0 ? (below / power).toFixed(digits) : scaled.toFixed(digits);
+  const tie = Number.isInteger(scaled * 2 ** (digits + 1)) && scaled * power - below === 0.5;
+  return tie && below % 2 === 0 ? (below / power).toFixed(digits) : scaled.toFixed(digits);
 };
 
 // State kept in the link: #q=...&sort=long-descending
