@@ -177,8 +177,8 @@ def test_accuracy_by_depth_is_that_of_all_seeds(tmp_path: Path) -> None:
     import lm_eval_ext as tts
 
     for seed in (1, 2):
-        model = tts.load(journal="off", drop_layers=[9, 10], seed=seed)
-        tts.evaluate(model, ["tts_chain_short_b16"], limit=20, output=tmp_path / str(seed))
+        loaded = tts.load(journal="off", drop_layers=[9, 10], seed=seed)
+        tts.evaluate(loaded, ["tts_chain_short_b16"], limit=20, output=tmp_path / str(seed))
     model = read_model(tmp_path, read_catalogue())
     scores = model.tasks["tts_chain_short_b16"].scores
     assert len(model.tasks["tts_chain_short_b16"].sources) == 2
