@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import Result
@@ -28,10 +29,11 @@ import lm_eval_ext as tts
 from lm_eval_ext.gating.answers import Answers, Asked
 from lm_eval_ext.gating.gate_report import GateReport
 from lm_eval_ext.gating.gate_study import GateStudy
-from lm_eval_ext.gating.standing import Policy
-from lm_eval_ext.gating.verdicts import _better_evidence, report
+from lm_eval_ext.gating.standing import Policy, RowData, RowStanding
+from lm_eval_ext.gating.verdicts import _better_evidence, _fixed, report
 from lm_eval_ext.generation.request import Completion, Job, Stop
 from lm_eval_ext.runs.literature import read_literature
+from lm_eval_ext.statistics.betting import KeptTest
 from tests.commands import COMMAND, LM_EVAL, Started, cli, run, started
 from tests.fake_server import FakeServer
 from tests.foreign_logs import write_inspect
@@ -92,6 +94,28 @@ def test_lost_ones_are_lost_early_and_everything_is_said(of_results: GateReport)
         assert f"{one.name}, tts_chain_b128, on new questions: keeps" in said
     assert "corrected for 6 candidates" in said and "a test of a fixed size" in said
     assert "accuracy of" not in said, "an accuracy that was stopped early is biased"
+
+
+def test_a_fixed_number_of_rounds_is_what_a_test_of_the_same_questions_takes() -> None:
+    """Of questions that are all right or all wrong, one more round says nothing new."""
+    units = 60
+    draw = np.random.default_rng(0)
+    skill = np.r_[np.full(20, 0.9), np.zeros(10)]  # whole questions are lost
+    ours, theirs = (tuple(map(tuple, (draw.random((units, 30)) < p).astype(float))) for p in (skill, np.full(30, 0.9)))
+    policy = Policy(0.72, 0.05, "these questions", {"task": "critical"}, 1)
+    test = KeptTest(0.72)
+    for number in range(units):
+        test.update(ours[number], theirs[number])
+    assert test.verdict == "lost"
+    found = _fixed(policy, RowStanding("task", "critical", test, units), RowData(theirs, ours, units))
+    assert found is not None
+
+    def power(rounds: int) -> float:
+        drawn, base = (draw.binomial(rounds, p, (20_000, 30)) / rounds for p in (skill, np.full(30, 0.9)))
+        noise = (skill * (1 - skill) + 0.72**2 * 0.9 * 0.1).mean() / rounds / 30
+        return float(((drawn - 0.72 * base).mean(1) + 1.96 * noise**0.5 < 0).mean())
+
+    assert power(found - 4) < 0.8 < power(found + 4)
 
 
 def test_ranks_are_by_cost_and_equals_are_ties(of_results: GateReport) -> None:

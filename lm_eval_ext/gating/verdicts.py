@@ -129,7 +129,7 @@ def _fixed(policy: Policy, row: RowStanding, of: RowData) -> int | None:
     """Units that a test of a fixed size would take to come to the same verdict with a power of 80%.
 
     New questions: the test of `compare`, on questions drawn from those that were asked. Rounds: by the normal
-    approximation.
+    approximation, from how the samples of a question differ, as the questions stay the same.
     """
     units = row.test.units
     ours, theirs = np.array(of.candidate[:units]), np.array(of.base[:units])
@@ -137,7 +137,8 @@ def _fixed(policy: Policy, row: RowStanding, of: RowData) -> int | None:
         return None
     if policy.population == "these questions":
         values = ours - policy.keep * theirs - (1 - policy.keep) * of.chance
-        normal, spread, mean = NormalDist(), float(values.std()), float(values.mean())
+        normal, mean = NormalDist(), float(values.mean())
+        spread = math.sqrt(values.var(axis=0, ddof=1).mean())
         reach = (normal.inv_cdf(1 - policy.error / 2) + normal.inv_cdf(_POWER)) * spread / abs(mean)
         return max(1, math.ceil(reach**2 / len(of.base[0])))
     generator = np.random.default_rng(units)
