@@ -34,9 +34,9 @@ def test_a_difference_turns_around(scores: list[float], base: list[float]) -> No
 
 
 @given(SCORES, SCORES)
-def test_the_correlation_is_that_with_a_question_added(scores: list[float], base: list[float]) -> None:
-    """Weights of a half each: the questions twice, and once each the two that one model alone has right."""
-    first, second = np.array([*scores * 2, 1.0, 0.0]), np.array([*base * 2, 0.0, 1.0])
+def test_the_correlation_is_that_with_two_questions_added(scores: list[float], base: list[float]) -> None:
+    """Those that one model alone has right."""
+    first, second = np.array([*scores, 1.0, 0.0]), np.array([*base, 0.0, 1.0])
     assert correlation(np.array(scores), np.array(base)) == pytest.approx(np.corrcoef(first, second)[0, 1])
 
 
@@ -45,7 +45,7 @@ def test_newcombes_interval_where_scores_do_not_correlate() -> None:
     scores, base = [1.0, 1.0, 0.0, 0.0] * 10, [1.0, 0.0, 1.0, 0.0] * 10
     one, other = mean_interval(scores), mean_interval(base)
     found = difference_interval(scores, base)
-    assert found.low == pytest.approx(-(((0.5 - one.low) ** 2 + (other.high - 0.5) ** 2) ** 0.5), rel=0.02)
+    assert found.low == pytest.approx(-(((0.5 - one.low) ** 2 + (other.high - 0.5) ** 2) ** 0.5), rel=0.03)
 
 
 def test_the_same_questions_tell_more_than_others() -> None:
@@ -54,7 +54,7 @@ def test_the_same_questions_tell_more_than_others() -> None:
     assert difference_interval(scores, base).high < 0, "a loss on every question, though the intervals of both overlap"
     assert mean_interval(scores).high > mean_interval(base).low
     found = ratio_interval(scores, base)
-    assert found is not None and found.estimate == pytest.approx(0.8) and 0.7 < found.low < 0.8 < found.high < 1
+    assert found is not None and found.estimate == pytest.approx(0.8) and 0.65 < found.low < 0.8 < found.high < 1
 
 
 def test_few_questions_prove_little() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from lm_eval_ext.statistics.gate import GateRow, gate, loss_p_value
 from lm_eval_ext.statistics.intervals import share_interval
@@ -109,19 +109,36 @@ def test_a_loss_of_the_detectable_size_is_seen_four_times_of_five() -> None:
     assert seen.mean() == pytest.approx(0.8, abs=0.1)
 
 
-def test_as_many_questions_as_are_needed_show_it() -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong", "samples", "keep"), [(4, 2, 8, 0.9), (2, 2, 4, 0.95), (9, 1, 8, 0.95), (0.5, 0.5, 8, 0.9)]
+)
+def test_as_many_questions_as_are_needed_show_it(right: float, wrong: float, samples: int, keep: float) -> None:
     draw = np.random.default_rng(3)
-    base = list(draw.binomial(8, draw.beta(4, 2, 4000)) / 8)
-    found = needed(base, 8, 0.9)
+    base = list(draw.binomial(samples, draw.beta(right, wrong, 4000)) / samples)
+    found = needed(base, samples, keep)
     assert found is not None
-    skill = draw.beta(4, 2, (4000, found.questions))
-    first, second = (draw.binomial(8, skill) / 8 for _ in range(2))
-    often = (kept_bounds(first, second, 0.0)[0] >= 0.9).mean()
-    assert often == pytest.approx(0.8, abs=0.1)
-    parts = [base[start : start + found.questions] for start in range(0, 4000 - found.questions, found.questions)]
-    predicted = [power_of_keeping(part, 8, 0.9, seed=seed, draws=200) for seed, part in enumerate(parts)]
+    skill = draw.beta(right, wrong, (2000, found.questions))
+    first, second = (draw.binomial(samples, skill) / samples for _ in range(2))
+    often = (kept_bounds(first, second, 0.0)[0] >= keep).mean()
+    assert often == pytest.approx(0.83, abs=0.1)
+    parts = [base[start : start + found.questions] for start in range(0, 4000, found.questions)][:-1]
+    predicted = [power_of_keeping(part, samples, keep, seed=seed, draws=200) for seed, part in enumerate(parts)]
     assert np.mean(predicted) == pytest.approx(often, abs=0.04)
     assert needed([0.1] * 30, 8, 0.9, chance=0.25) is None
+
+
+@pytest.mark.parametrize("questions", [30, 50, 87, 90, 198])
+@pytest.mark.parametrize("keep", [0.8, 0.9, 0.95])
+def test_a_model_that_loses_whole_questions_is_rarely_called_kept(questions: int, keep: float) -> None:
+    """Counted out: what the base solves, it always does, and the other loses each such question with 1 - keep."""
+    count = np.arange(questions + 1)
+    solved, left = (some.ravel() for some in np.meshgrid(count, count, indexing="ij"))
+    solved, left = solved[left <= solved], left[left <= solved]
+    scores, base = ((some[:, None] > np.arange(questions)).astype(float) for some in (left, solved))
+    kept = kept_bounds(scores, base, 0.0)[0] >= keep
+    for accuracy in (0.3, 0.5, 0.7, 0.9, 1.0):
+        often = binom.pmf(solved, questions, accuracy) * binom.pmf(left, solved, keep)
+        assert often @ kept <= 0.05, accuracy
 
 
 @pytest.mark.parametrize("samples", [1, 8])

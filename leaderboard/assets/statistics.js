@@ -10,12 +10,12 @@ const statistics = {
 
   mean: (values) => values.reduce((sum, value) => sum + value, 0) / values.length,
 
-  // `correlation` in paired.py: one question is added, that each model solves half of, alone.
+  // `correlation` in paired.py: two questions are added, each solved by one of the models alone.
   correlation(one, other) {
-    const count = one.length + 1;
+    const count = one.length + 2;
     const extended = (values, extra) => (values.reduce((sum, value) => sum + value, 0) + extra) / count;
-    const [first, second] = [extended(one, 0.5), extended(other, 0.5)];
-    const variance = (values, centre) => extended(values.map((value) => value * value), 0.5) - centre * centre;
+    const [first, second] = [extended(one, 1), extended(other, 1)];
+    const variance = (values, centre) => extended(values.map((value) => value * value), 1) - centre * centre;
     const together = extended(one.map((value, index) => value * other[index]), 0) - first * second;
     return Math.max(-1, Math.min(1, together / Math.sqrt(variance(one, first) * variance(other, second))));
   },

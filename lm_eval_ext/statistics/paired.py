@@ -15,7 +15,7 @@ import numpy as np
 
 from lm_eval_ext.statistics.intervals import Floats, Interval, checked, mean_interval, student_quantile
 
-_EXTRA = 1.0  # extra questions in the correlation, half of them solved by one model only and half by the other
+EXTRA = 2.0  # extra questions in the correlation, one of them solved by one model only and one by the other
 _PERMUTATIONS = 99_999
 
 Bounded = tuple[Floats, Floats, Floats]  # means of any shape, and both ends of their intervals
@@ -171,8 +171,9 @@ def correlation_of_moments(
 ) -> Floats:
     """Correlation of two models' scores over questions, for arrays of any shape.
 
-    One question is added, half of it solved by one model only and half by the other, so that few questions, or scores
-    that do not vary, don't count as certain agreement.
+    Two questions are added, one solved by one model only and one by the other, so that few questions, or scores that
+    do not vary, don't count as certain agreement. With half as many, a model that lost one in twenty of the questions
+    that its base always solves would be called equal in up to 9% of all runs, as it often loses none of those asked.
 
     Args:
         mean, square, other_mean, other_square, product: means of the scores, of their squares, and of their products.
@@ -180,10 +181,10 @@ def correlation_of_moments(
     """
 
     def extended(value: Floats, extra: float) -> Floats:
-        return (value * questions + extra) / (questions + _EXTRA)
+        return (value * questions + extra) / (questions + EXTRA)
 
-    one, other = extended(mean, _EXTRA / 2), extended(other_mean, _EXTRA / 2)
-    variance, other_variance = extended(square, _EXTRA / 2) - one**2, extended(other_square, _EXTRA / 2) - other**2
+    one, other = extended(mean, EXTRA / 2), extended(other_mean, EXTRA / 2)
+    variance, other_variance = extended(square, EXTRA / 2) - one**2, extended(other_square, EXTRA / 2) - other**2
     found: Floats = np.clip((extended(product, 0) - one * other) / np.sqrt(variance * other_variance), -1, 1)
     return found
 

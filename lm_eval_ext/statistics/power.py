@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_eval_ext.statistics.intervals import Floats, checked, mean_bounds
-from lm_eval_ext.statistics.paired import correlation_of_moments, ratio_bounds
+from lm_eval_ext.statistics.paired import EXTRA, correlation_of_moments, ratio_bounds
 
 _NORMAL = NormalDist()
 _POWER = 0.8
@@ -105,6 +105,8 @@ class Needed(NamedTuple):
 def needed(base: Sequence[float], samples: int, keep: float, *, chance: float = 0.0) -> Needed | None:
     """Questions or samples needed to show that a model as good as the base keeps a share of its accuracy.
 
+    The squares of the questions that the correlation adds count, too: of few questions they are most of the interval.
+
     Args:
         base: scores of the base model, one per question.
         samples: number of samples per question.
@@ -115,7 +117,7 @@ def needed(base: Sequence[float], samples: int, keep: float, *, chance: float = 
         None if the base is not above chance, the share is 1, or nothing varies.
 
     >>> needed([1.0, 0.5] * 50, 8, 0.9)
-    Needed(questions=46, samples=4, most_samples=5712)
+    Needed(questions=79, samples=5, most_samples=5712)
     """
     values = checked(base)
     margin = (1 - keep) * (float(values.mean()) - chance)
@@ -125,9 +127,11 @@ def needed(base: Sequence[float], samples: int, keep: float, *, chance: float = 
     if not (between or within):
         return None
     fixed, drawn = (1 - keep) ** 2 * between, (1 + keep**2) * within  # of candidate - keep * base
+    added = EXTRA / 2 * (1 + keep**2)  # squares of the questions that the correlation adds
     variance = (margin / _REACH) ** 2  # of the mean, at which the power is 80%
-    questions = math.ceil((fixed + drawn / samples) / variance)
-    left = variance * len(values) - fixed
+    each = fixed + drawn / samples
+    questions = math.ceil((each + math.sqrt(each**2 + 4 * variance * added)) / (2 * variance))
+    left = variance * len(values) - fixed - added / len(values)
     return Needed(
         questions,
         None if left <= 0 else max(1, math.ceil(drawn / left)),
