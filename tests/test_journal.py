@@ -215,6 +215,49 @@ def test_a_disk_that_is_full_when_it_writes_does_not_end_a_run(
     assert "disk is full" in caplog.text and caplog.text.count("continuing without a journal") == 1
 
 
+def test_what_a_lock_kept_out_is_kept_when_it_is_gone(
+    journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another process that compacts a large file for longer than one waits."""
+    journal.wait_for_locks(0)
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    now = 0.0
+    kept: list[int] = []
+    clock = SimpleNamespace(sleep=time.sleep, time=time.time, monotonic=lambda: now)
+    monkeypatch.setattr("lm_eval_ext.generation.journal.time", clock)
+
+    def on_completion(job: Job, completion: Completion) -> list[Job]:
+        nonlocal now
+        if job.seed == 5:
+            other.execute("ROLLBACK")
+            now = 61.0
+        kept.append(sum(held.completions for held in Journal(journal.path).summaries()) if job.seed > 5 else 0)
+        return []
+
+    engine = journaled(ScriptedEngine(lambda job: range(9)), journal)
+    engine.run([replace(JOB, seed=seed) for seed in range(8)], on_completion)
+    assert kept == [0, 0, 0, 0, 0, 0, 7, 8], "each is kept at once again"
+    assert caplog.text.count("continuing without a journal") == 1 and caplog.text.count("works again") == 1
+    assert all(journal.find("m", replace(JOB, seed=seed)) for seed in range(8))
+
+
+def test_what_a_lock_kept_out_is_kept_at_the_end(journal: Journal) -> None:
+    journal.wait_for_locks(0)
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    def on_completion(job: Job, completion: Completion) -> list[Job]:
+        if job.seed == 3:
+            other.execute("ROLLBACK")
+        return []
+
+    journaled(ScriptedEngine(lambda job: range(9)), journal).run(
+        [replace(JOB, seed=seed) for seed in range(4)], on_completion
+    )
+    assert all(journal.find("m", replace(JOB, seed=seed)) for seed in range(4))
+
+
 @pytest.mark.parametrize("patient", [True, False])
 def test_it_waits_for_another_process_that_opens_it(
     patient: bool, journal: Journal, monkeypatch: pytest.MonkeyPatch

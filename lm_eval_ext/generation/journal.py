@@ -15,8 +15,8 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -49,6 +49,8 @@ _KEEP = (
     "WHERE length(excluded.ids) > length(ids)"
 )
 _PATIENCE = 60  # seconds to wait for a lock of another process
+_AGAIN = 60  # seconds after which a journal that has failed is tried again
+_MOST_LATER = 10_000  # completions that are held until then
 
 
 def default_journal() -> Path:
@@ -209,6 +211,11 @@ class Journal:
             self._db.execute("VACUUM")
         return deleted
 
+    def wait_for_locks(self, seconds: float) -> None:
+        """Set for how long locks of other processes are waited for."""
+        with suppress(sqlite3.Error):  # of a file that has been closed
+            self._db.execute(f"PRAGMA busy_timeout={round(1000 * seconds)}")
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
@@ -243,6 +250,8 @@ class JournaledEngine:
     decode: Callable[[Sequence[int]], str]
     sampler: int | None = None
     count: Callable[[Job, Completion, bool], None] = lambda job, completion, found: None
+    _later: deque[tuple[Job, Completion]] = field(default_factory=deque, init=False)  # what could not be kept yet
+    _tried: float | None = field(default=None, init=False)  # when the journal last failed, if it has not worked since
 
     def run(self, jobs: Sequence[Job], on_completion: FollowUp) -> None:
         """Decode every job and its follow-ups, or take them from the journal."""
@@ -253,7 +262,10 @@ class JournaledEngine:
             return self._missing(on_completion(job, completion), on_completion)
 
         if missing := self._missing(jobs, on_completion):
-            self.create().run(missing, finished)
+            try:
+                self.create().run(missing, finished)
+            finally:
+                self._catch_up()
 
     def _missing(self, jobs: Iterable[Job], on_completion: FollowUp) -> list[Job]:
         """The jobs that have to be decoded; jobs found in the journal are completed here, with their follow-ups."""
@@ -270,20 +282,44 @@ class JournaledEngine:
         return missing
 
     def _find(self, job: Job) -> Completion | None:
+        if self.journal is None or self._tried is not None:
+            return None
         try:
-            return self.journal.find(self.model, job, self.sampler) if self.journal is not None else None
+            return self.journal.find(self.model, job, self.sampler)
         except JournalError as error:
             self._do_without(error)
             return None
 
     def _keep(self, job: Job, completion: Completion) -> None:
+        if self.journal is None:
+            return
+        self._later.append((job, completion))
+        if self._tried is None or time.monotonic() - self._tried >= _AGAIN:
+            self._catch_up()
+        while len(self._later) > _MOST_LATER:
+            self._later.popleft()
+
+    def _catch_up(self) -> None:
+        """Keep what could not be kept so far; in the order in which it was decoded, as far as the journal works."""
+        if self.journal is None or not self._later:
+            return
         try:
-            if self.journal is not None:
+            while self._later:
+                job, completion = self._later[0]
                 self.journal.keep(self.model, job, completion, self.decode(completion.ids), self.sampler)
+                self._later.popleft()
         except JournalError as error:
             self._do_without(error)
+            return
+        if self._tried is not None:
+            logger.warning("journal=%s: works again, and holds what was decoded meanwhile", self.journal.path)
+            self._tried = None
+            self.journal.wait_for_locks(_PATIENCE)
 
     def _do_without(self, error: JournalError) -> None:
-        """Continue without a journal: a full disk must not end a long run."""
-        logger.warning("%s; continuing without a journal", error)
-        self.journal = None
+        """Continue without the journal, and try it again later: a full disk or a lock must not end a long run."""
+        assert self.journal is not None
+        if self._tried is None:
+            logger.warning("%s; continuing without a journal, which is tried again every %d s", error, _AGAIN)
+            self.journal.wait_for_locks(1)  # not to decode nothing for a minute each time
+        self._tried = time.monotonic()
