@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -514,6 +515,24 @@ def test_interrupted_it_keeps_everything_and_goes_on(tmp_path: Path, evaluated: 
     assert running.returncode == 130 and "everything is kept, so run it again to go on" in told
     assert to_its_end(path)[0] == 1
     assert verdicts(path) == verdicts(evaluated)
+
+
+@pytest.mark.long
+def test_results_that_a_kill_left_unwritten_are_written_the_next_time(tmp_path: Path, evaluated: Path) -> None:
+    """Nothing is evaluated for them: the blocks are there."""
+    path = tmp_path / "gate.yaml"
+    shutil.copytree(evaluated.parent, tmp_path, dirs_exist_ok=True)
+    study = GateStudy(path, keep=False)
+    written = {run.name: next(study.folder_of(run).glob("results/results_*.json")) for run in study.runs}
+    before = {name: file.read_text() for name, file in written.items()}
+    written["middle"].unlink()
+    samples = next(written["middle"].parent.glob("samples_*.jsonl"))
+    whole = samples.read_text()
+    samples.write_text("")
+    assert {run.name: study.found(run).state for run in study.runs}["middle"] == "waiting"
+    code, _, told = to_its_end(path)
+    assert code == 1 and "middle: done" in told and "last-3: started" not in told, told
+    assert {name: file.read_text() for name, file in written.items()} == before and samples.read_text() == whole
 
 
 @pytest.mark.long

@@ -365,13 +365,13 @@ class GateStudy(Study):
         return self.gate.budget.hours is not None and ends is not None and time.time() > ends
 
     def found(self, item: Item) -> Found:
-        """Where a model stands: it is done if it has nothing to do now."""
+        """Where a model stands: it is done if it has nothing to do now, and its results are written."""
         assert isinstance(item, PlannedRun)  # nothing is chosen in a stage here
         waiting = self._unfinished(self.folder_of(item))
         if waiting.state == "running":
             return waiting
         try:
-            return Found("done", {}) if self.next_block(item) is None else waiting
+            return Found("done", {}) if self.is_done(item) else waiting
         except ResultsError as error:  # it can't be compared with the base
             return Found("failed", {"why": str(error)})
 
@@ -418,6 +418,20 @@ class GateStudy(Study):
 
     # Results ----------------------------------------------------------------------------------------------
 
+    def is_done(self, run: PlannedRun) -> bool:
+        """Whether a model has nothing to do now, and its results are written, if it has answered anything."""
+        if self.next_block(run) is not None:
+            return False
+        return any(self._results(run).glob("results_*.json")) or not any(self._files(run.name).values())
+
+    def _results(self, run: PlannedRun) -> Path:
+        return self.folder_of(run) / "results"
+
+    def forget_results(self, run: PlannedRun) -> None:
+        """Delete a model's results before it answers more; its samples go when they are written again."""
+        for old in self._results(run).glob("results_*.json"):
+            old.unlink()
+
     def write_results(self, run: PlannedRun) -> Path | None:
         """Put all blocks of a model together in one results file, marked and without accuracies, with its samples."""
         files = {task: some for task, some in self._files(run.name).items() if some}
@@ -435,7 +449,7 @@ class GateStudy(Study):
             task: {"of": answers[task].of, "samples": answers[task].samples, "questions": sorted(answers[task].by_id)}
             for task in parts
         }
-        folder = self.folder_of(run) / "results"
+        folder = self._results(run)
         folder.mkdir(parents=True, exist_ok=True)
         date = last.stem.removeprefix("block_")
         for task, some in files.items():

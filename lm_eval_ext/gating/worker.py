@@ -56,6 +56,7 @@ def evaluate(study: GateStudy, run: PlannedRun, extra: Mapping[str, object]) -> 
         if model is None:
             arguments = {**run.arguments, **study.loading_of(run), **extra}
             model = load_model(arguments, engine_of(study.manifest.engine), study.manifest.batch_size or "auto")
+            study.forget_results(run)  # which would pass for those of all blocks if this process were killed
         order = study.order(block.task, counts[block.task])
         end = block.end if rounds else min(block.end, len(order))
         logger.info(
@@ -88,7 +89,7 @@ def _apart(study: GateStudy, run: Item, extra: Sequence[str]) -> int:
     """Evaluate a model in a process of its own; returns an exit code."""
     assert isinstance(run, PlannedRun)  # nothing is chosen in a stage here
     command = [sys.executable, "-m", __spec__.name, _HERE, str(study.path), study.ticket(run), *extra]
-    return do(Work(study.folder_of(run), command, lambda: study.next_block(run) is None))
+    return do(Work(study.folder_of(run), command, lambda: study.is_done(run)))
 
 
 def _here(study: GateStudy, run: Item, extra: Sequence[str]) -> int:
