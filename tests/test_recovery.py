@@ -166,6 +166,29 @@ def test_a_training_that_was_killed_before_its_settings_were_written_begins_anew
     assert not begun.exists()
 
 
+def test_a_training_that_was_killed_at_its_very_end_is_not_taken_up(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = training(**SHORT, lora=True)
+    delete, out = shutil.rmtree, tmp_path / "out"
+
+    def killed(path: Path, **options: Any) -> None:
+        if Path(path).parent == out and (path / "settings.json").exists():
+            (path / "settings.json").unlink()
+            raise Killed
+        delete(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lm_eval_ext.pruning.recovery.shutil.rmtree", killed)
+        with pytest.raises(Killed):
+            recover(recipe, out, settings)
+    assert json.loads((out / "recovery.json").read_text())["steps"] == SHORT["steps"]
+    with pytest.raises(ArgumentError, match="is not empty; give a new folder"):
+        recover(recipe, out, settings)
+    left = {path.name for path in out.iterdir()}
+    assert left == {"README.md", "adapter_config.json", "adapter_model.safetensors", "recovery.json"}
+
+
 _LATE = """
 import os, time
 from lm_eval_ext.cli import app

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lm_eval.tts")
 
 _UNFINISHED = "training"  # folder of checkpoints, while training is not finished
+_FINISHED = ".training-finished"  # the same while it is deleted, when nobody may take its rest for a training
 _SETTINGS = "settings.json"
 _PRUNED = "pruned"  # folder of the model that is trained
 
@@ -91,7 +92,7 @@ def recover(
     processes.wait_for_everyone()  # the others still read the pruned model, and write the states of their generators
     if processes.is_main_process:
         write_json(folder / MARK, _mark(recipe, settings, texts, trainer, len(rows)))
-        shutil.rmtree(unfinished)
+        shutil.rmtree(unfinished.rename(folder / _FINISHED))
     processes.wait_for_everyone()
     return folder
 
@@ -139,6 +140,7 @@ def _read_settings(folder: Path) -> dict[str, object] | None:
     Raises:
         ArgumentError: the folder holds something else.
     """
+    shutil.rmtree(folder / _FINISHED, ignore_errors=True)  # of a training that was killed at its very end
     path = folder / _UNFINISHED / _SETTINGS
     if not path.is_file():
         if not _is_barely_begun(folder):
