@@ -401,6 +401,8 @@ def test_what_took_long_is_not_done_again(tmp_path: Path) -> None:
     again = ScoreCache(path)
     assert again.value("a", lambda: 1.0) == 0.5 and again.value("b", lambda: 2.0) == 2.0
     assert ScoreCache(path).value("b", lambda: 3.0) == 2.0
+    path.write_bytes(path.read_bytes() + b"\n\xd6\xff\n" + b"[" * 100_000)  # damaged
+    assert [ScoreCache(path).value(key, lambda: 4.0) for key in "abc"] == [0.5, 2.0, 4.0]
 
 
 def test_scores_that_cannot_be_kept_are_computed_all_the_same(tmp_path: Path) -> None:

@@ -35,6 +35,10 @@ def test_layers_are_chosen_on_load_once(tiny_model: Path, tmp_path: Path) -> Non
     assert first["method"] == "shortgpt" and len(first["dropped_layers"]) == 2 and "recipe written to" in said
     again, said = evaluated(f"pretrained={tiny_model},prune=shortgpt:2", tmp_path / "b", cache)
     assert again == first and "recipe of an earlier run" in said
+    (kept,) = (tmp_path / "cache").rglob("recipes/*.yaml")
+    kept.write_text("")  # as after a loss of power
+    again, said = evaluated(f"pretrained={tiny_model},prune=shortgpt:2", tmp_path / "c", cache)
+    assert again == first and "it is chosen again" in said and kept.read_text()
 
 
 def test_layers_are_chosen_anew_for_other_weights(tiny_model: Path, tmp_path: Path) -> None:

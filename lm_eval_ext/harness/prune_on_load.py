@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from lm_eval_ext.errors import ArgumentError
+from lm_eval_ext.errors import ArgumentError, RecipeError
 from lm_eval_ext.harness.arguments import BY_HAND_FIELDS, Arguments, by_hand
 from lm_eval_ext.harness.effects import marked
 from lm_eval_ext.paths import cache_folder, digest, located
@@ -156,8 +156,13 @@ def computed_recipe(pretrained: object, revision: str | None, given: Arguments, 
             path.parent.mkdir(parents=True, exist_ok=True)
             alone.enter_context(FileLock(path.with_suffix(".lock")))
         if path.is_file():
-            logger.info("prune=%s: using the recipe of an earlier run, %s", prune, path)
-            return load_recipe(str(path))
+            try:
+                recipe = load_recipe(str(path))
+            except RecipeError as error:
+                logger.warning("prune=%s: %s; it is chosen again", prune, error)
+            else:
+                logger.info("prune=%s: using the recipe of an earlier run, %s", prune, path)
+                return recipe
         recipe = choose(context, spec.method, [spec.amount], spec.parameters)[spec.amount]
         try:
             write_recipe(recipe, path)

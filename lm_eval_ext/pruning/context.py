@@ -49,8 +49,8 @@ class ScoreCache:
         """What is kept, read when it is needed: then another process may have added to it."""
         found: dict[str, float] = {}
         if self.path is not None and self.path.is_file():
-            for line in self.path.read_text("utf-8").splitlines():
-                with suppress(ValueError, TypeError):  # incomplete line of a killed run
+            for line in self.path.read_text("utf-8", "replace").splitlines():
+                with suppress(ValueError, TypeError, RecursionError):  # of a killed run, or a damaged file
                     key, value = json.loads(line)
                     found[str(key)] = float(value)
         return found
