@@ -13,6 +13,7 @@ from typing import Any
 
 from lm_eval_ext.errors import ResultsError, TTSError
 
+_STREAMS = 2  # up to here are the numbers of input, output and errors
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -78,6 +79,21 @@ def _home() -> Path:
         return Path.home()
     except RuntimeError:
         return Path(tempfile.gettempdir())
+
+
+def above_streams(descriptor: int) -> int:
+    """The same open file under another number if its own is that of input, output or errors.
+
+    Where those are closed, as of some daemons, the next file that is opened takes their number; a process that is
+    started has something else there, and so would not inherit the file.
+    """
+    if descriptor > _STREAMS:
+        return descriptor
+    import fcntl  # not on Windows, where nothing is inherited so
+
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _STREAMS + 1)
+    os.close(descriptor)
+    return moved
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -396,6 +396,22 @@ def test_nothing_outlives_a_run_that_is_killed(sandboxed: bool) -> None:
 
 
 @needs_sandbox
+def test_it_starts_where_input_output_and_errors_are_closed(tmp_path: Path) -> None:
+    """As of some daemons: then the next file that is opened takes one of their numbers."""
+    script = f"""
+        from pathlib import Path
+        from lm_eval_ext.sandbox.launcher import Sandbox
+        from lm_eval_ext.sandbox.pipes import ProgramLimits
+        with Sandbox(workers=1, bubblewrap=False) as sandbox:
+            ended = sandbox.program("print(int(input()) + 1)", "41", ProgramLimits())
+            Path({str(tmp_path / "said")!r}).write_bytes(ended.output)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(script)]
+    subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], check=True, timeout=120)
+    assert (tmp_path / "said").read_bytes() == b"42\n"
+
+
+@needs_sandbox
 def test_verdicts_don_t_depend_on_load() -> None:
     source = "t = 0\nfor i in range(3_000_000): t += i\nprint(t)"
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]

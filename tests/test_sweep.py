@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -356,6 +357,20 @@ def test_a_lock_has_one_holder(tmp_path: Path) -> None:
     assert descriptor is not None and is_held(path) and hold(path) is None
     os.close(descriptor)
     assert not is_held(path)
+
+
+def test_a_lock_is_passed_on_where_input_output_and_errors_are_closed(tmp_path: Path) -> None:
+    """As of some daemons: then a lock would take one of their numbers, and what is started has others there."""
+    path = tmp_path / "lock"
+    script = (
+        "import os, subprocess as s; from pathlib import Path; from lm_eval_ext.sweep.locks import hold; "
+        f"lock = hold(Path({str(path)!r})); os.set_inheritable(lock, True); "
+        "s.Popen(['sleep', '30'], stdin=s.DEVNULL, stdout=s.DEVNULL, stderr=s.DEVNULL, close_fds=False, "
+        f"preexec_fn=lambda: Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())))"
+    )
+    subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script], check=True, timeout=60)
+    assert is_held(path)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_what_was_started_keeps_it(tmp_path: Path) -> None:

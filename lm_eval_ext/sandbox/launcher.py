@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from lm_eval_ext.errors import GradingError
+from lm_eval_ext.paths import above_streams
 from lm_eval_ext.sandbox.pipes import WAITING, GoneError, PipedRun, ProgramLimits
 from lm_eval_ext.sandbox.plain import MEMORY, encoded
 from lm_eval_ext.sandbox.syscalls import MACHINES, filter_of
@@ -263,6 +264,7 @@ class _Zygote:
 
     def __init__(self, bubblewrap: str, packages: Sequence[str]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs = socket.socket(fileno=above_streams(theirs.detach()))
         paths, readable = _importable(packages)
         python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
         command = [python, "-I", "-S", "-B", str(_FOLDER / "zygote.py")]

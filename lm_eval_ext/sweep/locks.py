@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lm_eval_ext.errors import ManifestError
+from lm_eval_ext.paths import above_streams
 
 _PAUSE = 0.05  # seconds between two tries
 
@@ -26,7 +27,7 @@ def hold(path: Path, seconds: float = 0.0) -> int | None:
         ManifestError: the operating system or the file system has no such locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = above_streams(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
     end = time.monotonic() + seconds
     while not _took(descriptor, path, shared=False):
         if time.monotonic() >= end:
