@@ -107,6 +107,41 @@ def test_an_empty_folder_may_be_there(tiny_model: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "nothing half-done is left"
 
 
+def test_killed_it_leaves_an_empty_folder_empty_or_whole(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    (tmp_path / "out").mkdir()
+    for name in ("shutil.move", "pathlib.Path.rename"):
+        monkeypatch.setattr(name, killed)
+    with pytest.raises(Killed):
+        export(recipe_for(tiny_model), tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr("shutil.move", killed)  # which is not needed
+    export(recipe_for(tiny_model), tmp_path / "out")
+    assert AutoConfig.from_pretrained(tmp_path / "out").num_hidden_layers == 4
+
+
+def test_into_a_folder_that_cannot_be_replaced_its_files_are_moved(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("pathlib.Path.rename", busy)
+    export(recipe_for(tiny_model), tmp_path / "out")
+    assert AutoConfig.from_pretrained(tmp_path / "out").num_hidden_layers == 4
+    with pytest.raises(OSError, match="busy"):
+        export(recipe_for(tiny_model), tmp_path / "other")
+
+
 def test_it_is_written_where_one_stands_and_through_links(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,12 +102,25 @@ def export(
         base = pretrained or recipe.pretrained
         _write_checkpoint(recipe, published, Path(unfinished), base, shard_bytes, trust_remote_code, trust_layer_fields)
         Path(unfinished).chmod(0o755)
-        if not place.is_dir():
-            Path(unfinished).rename(place)  # all or nothing
+        if _is_put(Path(unfinished), place):
             return folder
         for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == "config.json"):
             shutil.move(file, place)  # without its config, nobody takes it for a model
     return folder
+
+
+def _is_put(whole: Path, place: Path) -> bool:
+    """Put a folder in its place, all or nothing; false if an empty folder there can't be replaced."""
+    with suppress(FileNotFoundError):
+        if place == Path.cwd():
+            return False
+    try:
+        whole.rename(place)
+    except OSError:
+        if not place.is_dir() or any(place.iterdir()):
+            raise
+        return False  # as a volume of a container
+    return True
 
 
 def check_new_folder(folder: Path) -> None:
