@@ -51,6 +51,11 @@ def test_an_adapter_counts_by_its_weights(tmp_path: Path) -> None:
     one, same, other = adapter("one", b"1"), adapter("same", b"1"), adapter("other", b"2")
     found = [changed_fingerprint("abc", changing(given)) for given in (one, same, other)]
     assert found[0] == found[1] != found[2] and "abc" not in found
+    for value in (b"1", b"2"):
+        (tmp_path / "one" / "adapter_model.safetensors").unlink(missing_ok=True)
+        (tmp_path / "one" / "adapter_model.bin").write_bytes(value)
+        found.append(changed_fingerprint("abc", changing(one)))
+    assert len(set(found)) == 4, "also where they are in the older format"
 
 
 def _is_constructor(node: ast.AST) -> TypeGuard[ast.FunctionDef]:

@@ -20,7 +20,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from lm_eval_ext.errors import CheckpointError
 from lm_eval_ext.pruning import sliced_model
 from lm_eval_ext.pruning.checkpoint import NO_CHANGES, tensor_names, weight_files
-from lm_eval_ext.pruning.loading import Sliced, checksum, fingerprint, load_pruned, pruned_config
+from lm_eval_ext.pruning.loading import (
+    Sliced,
+    checkpoint_fingerprint,
+    checksum,
+    fingerprint,
+    load_pruned,
+    pruned_config,
+)
 from lm_eval_ext.pruning.recipe import kept_layers
 from lm_eval_ext.pruning.vllm_loader import engine_arguments
 from tests.checkpoints import ARCHITECTURES, LAYERS, write_checkpoint
@@ -105,6 +112,38 @@ def test_a_dropped_layer_matters(checkpoints: dict[str, Path]) -> None:
     assert not torch.allclose(logits(first, False), logits(second, False))
     assert fingerprint(first) != fingerprint(second)
     assert fingerprint(first) == fingerprint(load_pruned(str(folder), config, (0, 1, 2), dtype=torch.float32))
+
+
+def test_offloaded_weights_are_known_by_their_values(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = checkpoints["qwen3"]
+    places = {"model.layers": "disk", **dict.fromkeys(("model.embed_tokens", "model.norm", "lm_head"), "cpu")}
+    config, found = AutoConfig.from_pretrained(folder), []
+    for number, kept in enumerate(((0, 1, 2), (0, 1, 3), (0, 1, 2))):
+        options: dict[str, Any] = {"device_map": places, "offload_folder": str(tmp_path / str(number))}
+        model = load_pruned(str(folder), config, kept, dtype=torch.float32, **options)
+        assert model.model.layers[2].mlp.down_proj.weight.device.type == "meta"
+        found.append(fingerprint(model))
+    assert found[0] != found[1] and found[0] == found[2]
+    assert found[0] == fingerprint(load_pruned(str(folder), config, (0, 1, 2), dtype=torch.float32))
+
+
+def test_weights_in_other_files_and_code_are_known_by_their_bytes(tmp_path: Path) -> None:
+    folder = write_checkpoint("llama", tmp_path)
+    config, layers = AutoConfig.from_pretrained(folder), range(LAYERS)
+    config.auto_map = {"AutoModelForCausalLM": "own.Own"}
+    found = [checkpoint_fingerprint(str(folder), config, layers, "main")]
+    (folder / "own.py").write_text("from .rest import Own\n", "utf-8")
+    (folder / "rest.py").write_text("scale = 1.0\n", "utf-8")
+    found.append(checkpoint_fingerprint(str(folder), config, layers, "main"))
+    (folder / "rest.py").write_text("scale = 2.0\n", "utf-8")
+    found.append(checkpoint_fingerprint(str(folder), config, layers, "main"))
+    for path in folder.glob("model*.safetensors*"):
+        path.unlink()
+    for value in range(2):
+        torch.save({"weight": torch.full((3,), value)}, folder / "pytorch_model.bin")
+        found.append(checkpoint_fingerprint(str(folder), config, layers, "main"))
+    assert len(set(found)) == len(found) == 5
+    assert found[-1] == checkpoint_fingerprint(str(folder), config, layers, "main")
 
 
 @given(st.data())

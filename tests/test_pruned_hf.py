@@ -261,6 +261,16 @@ def test_an_adapter_of_the_base_follows_its_layers(config: dict[str, Any], tiny_
     torch.testing.assert_close(found, expected[..., : found.shape[-1]], atol=1e-3, rtol=1e-3)
 
 
+def test_how_an_adapter_is_applied_makes_another_model(tiny_model: Path, tmp_path: Path) -> None:
+    found = []
+    for alpha in (2, 64, 2):
+        torch.manual_seed(0)
+        adapter(tiny_model, tmp_path / "adapter", lora_alpha=alpha)
+        lm = PrunedHFLM(str(tiny_model), peft=str(tmp_path / "adapter"), device="cpu", journal="off")
+        found.append(lm.fingerprint)
+    assert found[0] == found[2] != found[1], "its tensors are the same"
+
+
 def test_adapters_fit_their_model_or_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     def loaded(name: str, **arguments: Any) -> Any:
         return PrunedHFLM(str(tiny_model), peft=str(tmp_path / name), device="cpu", journal="off", **arguments)
@@ -339,6 +349,22 @@ def test_custom_code_that_names_its_layers_otherwise_runs_whole(tmp_path: Path, 
     assert lm.get_model_info()["pruning"]["kept_layers"] == []
     with pytest.raises(TTSError, match="its config has no number of layers in num_hidden_layers"):
         PrunedHFLM(str(tmp_path), drop_layers=[1], **options)
+
+
+def test_custom_code_that_changes_makes_another_model(tmp_path: Path, tiny_model: Path) -> None:
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": names}), "utf-8")
+    options: dict[str, Any] = {"trust_remote_code": True, "device": "cpu", "journal": "off", "dtype": "float32"}
+    found = []
+    for code in (CUSTOM, CUSTOM, CUSTOM.replace("states + layer(states)", "states - layer(states)")):
+        (tmp_path / "own.py").write_text(code, "utf-8")
+        if not found:
+            config = AutoConfig.from_pretrained(tmp_path, trust_remote_code=True)
+            AutoModelForCausalLM.from_config(config, trust_remote_code=True).save_pretrained(tmp_path)
+            (tmp_path / "own.py").write_text(code, "utf-8")
+        found.append(PrunedHFLM(str(tmp_path), **options).fingerprint)
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.long

@@ -142,4 +142,7 @@ def changed_fingerprint(fingerprint: str, arguments: Mapping[str, object]) -> st
     for name in ("adapter_config.json", "adapter_model.safetensors") if adapter else ():
         found = find_file(str(adapter), name, {})
         digest.update(found.read_bytes() if found else str(adapter).encode())
+    pickled = find_file(str(adapter), "adapter_model.bin", {}) if adapter else None
+    if pickled:
+        digest.update(pickled.read_bytes())
     return digest.hexdigest()[:16]

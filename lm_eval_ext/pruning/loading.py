@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, CheckpointError
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from lm_eval_ext.pruning.recipe import Recipe
 
 _NOT_THE_MODEL = ("_name_or_path", "transformers_version", "architectures")  # about the config file
+_NOT_THE_ADAPTER = ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version")
+_SHIPPED = "transformers_modules."  # begins the names of modules that transformers makes of code in checkpoints
 _MODELOPT = "hf_quant_config.json"
+_OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf"}  # suffixes of files
 _ROW, _ROWS = 4096, 256  # words of a row of a checksum, and rows that are summed at once
 _MULTIPLIER = 0x1E3779B97F4A7C15
 
@@ -202,15 +207,48 @@ def _check_where_quantization_is_said(pretrained: str, config: PreTrainedConfig,
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """16 hex digits that change with a model's config and the name, shape, dtype and any value of each tensor."""
-    digest = hashlib.sha256(config_content(model.config))
+    """16 hex digits that change with a model's config and the name, shape, dtype and any value of each tensor.
+
+    And with what computes something else from the same tensors: how an adapter is applied, and code of a checkpoint.
+    """
+    digest = hashlib.sha256(config_content(model.config) + _adapters_content(model) + _code_of(type(model)))
     for name, tensor in plain_tensors(model.state_dict()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        if tensor.device.type == "meta":  # an offloaded tensor has no values; use the model's name
-            digest.update(str(model.config.name_or_path).encode())
-        else:
-            digest.update(checksum(tensor))
+        digest.update(_offloaded(model, name) if tensor.device.type == "meta" else checksum(tensor))
     return digest.hexdigest()[:16]
+
+
+def _adapters_content(model: PreTrainedModel) -> bytes:
+    """What the configs of PEFT adapters say of how their tensors are used, such as `lora_alpha`; empty without any."""
+    found: dict[str, dict[str, object]] = {}
+    for name, config in getattr(model, "peft_config", {}).items():
+        fields = {key: value for key, value in config.to_dict().items() if key not in _NOT_THE_ADAPTER}
+        found[name] = {key: sorted(value) if isinstance(value, set) else value for key, value in fields.items()}
+    return json.dumps(found, sort_keys=True, default=str).encode() if found else b""
+
+
+def _code_of(kind: type[PreTrainedModel]) -> bytes:
+    """The code that a checkpoint ships of a model's class, with all that was loaded beside it; empty if it has none."""
+    found: dict[str, bytes] = {}
+    for one in kind.__mro__:
+        package = one.__module__.rpartition(".")[0]
+        if package.startswith(_SHIPPED):
+            files = (getattr(module, "__file__", None) for name, module in sys.modules.items()
+                     if name.startswith(f"{package}."))  # fmt: skip
+            found |= {Path(file).name: Path(file).read_bytes() for file in files if file and Path(file).is_file()}
+    return b"".join(name.encode() + hashlib.sha256(code).digest() for name, code in sorted(found.items()))
+
+
+def _offloaded(model: PreTrainedModel, name: str) -> bytes:
+    """The checksum of a tensor that accelerate reads when it is needed; the model's name if it can't be read."""
+    from accelerate.utils import align_module_device
+
+    owner, _, own = name.rpartition(".")
+    try:
+        with align_module_device(module := model.get_submodule(owner)):
+            return checksum(getattr(module, own))
+    except (AttributeError, NotImplementedError):  # it has no such part, or its values are nowhere
+        return str(model.config.name_or_path).encode()
 
 
 def checksum(tensor: torch.Tensor) -> bytes:
@@ -246,10 +284,10 @@ def checkpoint_fingerprint(
 ) -> str:
     """16 hex digits that change with a checkpoint's kept layers, for models whose tensors are not accessible.
 
-    They cover the config, and the name, shape and all values of each kept tensor; without safetensors, the checkpoint's
-    name and revision instead.
+    They cover the config, the code that it names, and the name, shape and all values of each kept tensor; without
+    safetensors, the checkpoint's name and revision instead, and all bytes of its files if it is a folder.
     """
-    digest = hashlib.sha256(config_content(config))
+    digest = hashlib.sha256(config_content(config) + _shipped_code(pretrained, config, revision))
     if changes.sparsity:  # instead of computing its masks again
         digest.update(changes.sparsity.model_dump_json(exclude={"file"}).encode())
         changes = replace(changes, sparsity=None)
@@ -258,10 +296,28 @@ def checkpoint_fingerprint(
             tensors = kept_tensors(pretrained, kept, changes, {"revision": revision}, files)
         except CheckpointError:
             digest.update(f"{pretrained} {revision}".encode())
+            for path in sorted(path for path in Path(pretrained).glob("*") if path.suffix in _OTHER_WEIGHTS):
+                with path.open("rb") as file:
+                    digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
             return digest.hexdigest()[:16]
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{name} {tensor.get_shape()} {tensor.get_dtype()}".encode() + checksum(tensor[...]))
     return digest.hexdigest()[:16]
+
+
+def _shipped_code(pretrained: str, config: PreTrainedConfig, revision: str) -> bytes:
+    """The code that a checkpoint's config names, in a folder with all that is beside it; empty if it names none."""
+    named = [str(one) for one in (getattr(config, "auto_map", None) or {}).values()]
+    if not named:
+        return b""
+    if Path(pretrained).is_dir():
+        found = sorted(Path(pretrained).glob("*.py"))
+    else:
+        places = (one.rpartition("--") for one in named)
+        files = {(place or pretrained, f"{name.partition('.')[0]}.py") for place, _, name in places}
+        there = [find_file(place, name, {} if place != pretrained else {"revision": revision}) for place, name in files]
+        found = sorted(path for path in there if path)
+    return b"".join(path.name.encode() + hashlib.sha256(path.read_bytes()).digest() for path in found)
 
 
 def config_content(config: PreTrainedConfig) -> bytes:
