@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from lm_eval_ext.errors import ArgumentError, DatasetError
 from lm_eval_ext.harness.arguments import run_name
 from lm_eval_ext.harness.models.pruned_hf import PrunedHFLM
+from lm_eval_ext.harness.prune_on_load import choosing
 from lm_eval_ext.paths import TASKS
-from lm_eval_ext.pruning.calibration import CORPORA, Exchange, calibration
+from lm_eval_ext.pruning.calibration import CORPORA, Exchange, calibration, write_exchanges
 from tests.commands import LM_EVAL, cli, run
 from tests.shared import one_line, results_in
 
@@ -54,6 +55,22 @@ def test_layers_are_chosen_anew_for_other_weights(tiny_model: Path, tmp_path: Pa
                     tensor[1:] *= 100
             save_file(tensors, path, {"format": "pt"})
     assert chosen[0] != chosen[1], "the first rows alone are the same"
+
+
+def test_layers_are_chosen_anew_for_another_tokenizer_or_chat_template(tiny_model: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    texts = tmp_path / "texts.jsonl"
+    write_exchanges(texts, [Exchange("1 + 1 =", "2")])
+
+    def key(method: str) -> object:
+        with choosing(str(model), None, method, {}, str(texts)) as context:
+            return context.score_cache.path
+
+    before = [key("shortgpt"), key("magnitude")]
+    template = model / "chat_template.jinja"
+    template.write_text(template.read_text("utf-8").replace("<|assistant|>", "<|reply|>"), "utf-8")
+    after = [key("shortgpt"), key("magnitude")]
+    assert before[0] != after[0] and before[1] == after[1], "what reads no texts stays"
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(

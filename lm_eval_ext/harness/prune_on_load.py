@@ -214,7 +214,7 @@ def choosing(
     determined = digest([
         checkpoint_fingerprint(pretrained, config, range(depth(config)), context.revision),
         pretrained, context.dtype, context.max_tokens, *software("torch", "transformers").values(),
-        context.calibration.sha256 if uses_texts(method, parameters) else "",
+        *([context.calibration.sha256, context.token_ids] if uses_texts(method, parameters) else [""]),
     ])  # fmt: skip
     context.score_cache = ScoreCache(cache_folder() / "prune" / f"{determined[:16]}.jsonl")
     try:

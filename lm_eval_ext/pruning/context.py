@@ -135,6 +135,11 @@ class PruningContext:
         """The calibration texts."""
         return self.calibration_texts()
 
+    @property
+    def token_ids(self) -> list[list[int]]:
+        """What the model reads of the calibration texts, which depends on its tokenizer and chat template."""
+        return [[row.start, *row.ids] for row in self._rows]
+
     @cached_property
     def model(self) -> PreTrainedModel:
         """The base model, in evaluation mode."""
