@@ -134,6 +134,44 @@ def test_a_file_that_changes_in_place_makes_it_another_run(change: Callable[[Pat
     assert study.folder_of(study.runs[0]).name != before.name  # type: ignore[union-attr] # checked
 
 
+def test_data_and_arguments_in_files_make_it_another_run(tmp_path: Path) -> None:
+    """Also files that are neither in the model's folder nor in that of the tasks."""
+    (tmp_path / "tasks").mkdir()
+    data = tmp_path / "data" / "rows.jsonl"
+    for folder in ("data", "delta", "adapter"):
+        (tmp_path / folder).mkdir()
+    config = [tmp_path / folder / "adapter_config.json" for folder in ("delta", "adapter")]
+    for file in (data, tmp_path / "texts.txt", *config):
+        file.write_text("1")
+    lines = ["task: tts_mine", "dataset_path: json", f"dataset_kwargs: {{data_files: {{test: {data}}}}}",
+             "output_type: generate_until", "generation_kwargs: {until: [x]}"]  # fmt: skip
+    (tmp_path / "tasks" / "tts_mine.yaml").write_text("\n".join(lines))
+    model = {"pretrained": "tiny-chain", "delta": "delta", "lora_local_path": "adapter"}
+    chosen = {**model, "prune": "shortgpt:1", "calibration": "texts.txt"}
+    path = written(
+        tmp_path, models={"m": model, "chosen": chosen}, include_path="tasks", seeds=[0], tasks=["mine"], budgets=[],
+        pruning=[{"method": "shortgpt", "remove": [0, 1], "calibration": "task:tts_mine"}],
+    )  # fmt: skip
+
+    def found() -> list[str]:
+        study = Study(path, keep=False)
+        runs = {run.model: run for run in study.runs if run.stage is None}
+        return [str(study.folder_of(item)) for item in (runs["m"], runs["chosen"], study.stages[0])]
+
+    before = found()
+    assert before == found()
+    for file, changes in (
+        (data, (1, 1, 1)),
+        (config[0], (1, 1, 0)),
+        (config[1], (1, 1, 0)),
+        (path.parent / "texts.txt", (0, 1, 0)),
+    ):
+        file.write_text("2")
+        now = found()
+        assert tuple(one != other for one, other in zip(before, now, strict=True)) == changes, file
+        before = now
+
+
 def test_groups_are_known_by_their_tasks(tmp_path: Path) -> None:
     study = Study(written(tmp_path, tasks=["mini"], budgets=[], seeds=[0], pruning=[]), keep=False)
     content: Any = study.content_of(study.runs[0])

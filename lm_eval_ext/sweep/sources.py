@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from glob import glob
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from lm_eval_ext.authoring.task_registry import Tasks
 from lm_eval_ext.errors import ArgumentError, ManifestError
 from lm_eval_ext.grading import GRADER_VERSION
 from lm_eval_ext.harness.effects import effect
-from lm_eval_ext.paths import cache_folder, digest, json_object, located, read_json_object, write_json
+from lm_eval_ext.paths import cache_folder, digest, expanded, json_object, located, read_json_object, write_json
 from lm_eval_ext.pruning.recipe import Recipe, load_recipe
 from lm_eval_ext.redaction import mapping
 from lm_eval_ext.sweep.locks import is_held, locked
@@ -68,9 +69,11 @@ class Sources:
         return self.commit_of("model", name, None) if name.count("/") == 1 else value
 
     def dataset(self, task: Mapping[str, object]) -> str | None:
-        """The commit of a task's dataset; None if it isn't on the Hub, or unknown."""
+        """The commit of a task's dataset, or a hash of its files on this machine; None if unknown."""
         name = task.get("dataset_path")
-        if not isinstance(name, str) or name.count("/") != 1 or Path(name).exists():
+        if files := _local_data(task):
+            return digest([hash_of(file) for file in files])[:16]
+        if not isinstance(name, str) or name.count("/") != 1:
             return None
         revision = mapping(task.get("dataset_kwargs")).get("revision")
         return self.commit_of("dataset", name, None if revision is None else str(revision))
@@ -126,10 +129,21 @@ def _cached(kind: Kind, name: str, revision: str) -> str | None:
     return path.read_text("utf-8").strip() if path.is_file() else None
 
 
-def texts_of(calibration: str | None) -> str | None:
-    """A hash of the files of calibration texts; None for texts that aren't in files of this machine."""
-    place = Path((calibration or "").removeprefix("run:"))
-    return hash_of(place) if calibration and place.exists() else None
+def _local_data(task: Mapping[str, object]) -> list[Path]:
+    """The files and folders on this machine that a task's dataset is read from; patterns name several."""
+    name, options = str(task.get("dataset_path") or ""), mapping(task.get("dataset_kwargs"))
+    if name and Path(name).exists():
+        return [Path(name)]
+    if "/" in name:  # on the Hub, where its files are too
+        return []
+    folder = str(options.get("data_dir") or "")
+    patterns: list[str] = [] if options.get("data_files") or not folder else [folder]
+    given: list[object] = [options.get("data_files")]
+    while given:
+        one = given.pop()
+        given += one.values() if isinstance(one, Mapping) else one if isinstance(one, list) else ()
+        patterns += [str(Path(folder, one))] if isinstance(one, str) else []
+    return sorted({Path(found) for one in patterns for found in glob(one, recursive=True)})  # noqa: PTH207  # absolute
 
 
 def hash_of(place: str | Path) -> str:
@@ -247,11 +261,29 @@ class Study:
         """Where a stage's recipes are: elsewhere if the model or the calibration is another one."""
         if stage.name not in self._identities:
             weights = self.sources.weights(stage.base, stage.loading.get("revision"))
-            texts = self.identity_of(self._run_of(stage)) if stage.traces else texts_of(stage.pruning.calibration)
+            texts = self.identity_of(self._run_of(stage)) if stage.traces else self._texts(stage.pruning.calibration)
             elsewhere = {"pretrained", "revision", *(["calibration"] if texts else [])}
             chosen = {name: value for name, value in stage.depends_on.items() if name not in elsewhere}
             self._identities[stage.name] = digest([weights or stage.loading, chosen, texts])
         return self.folder / "recipes" / f"{stage.name}-{self._identities[stage.name][:8]}"
+
+    def _texts(self, calibration: object) -> str | None:
+        """A hash of calibration texts in files, or of the task whose prompts they are; None for others."""
+        kind, _, name = str(calibration or "").partition(":")
+        place = expanded(name if kind == "run" else str(calibration or ""))
+        if calibration and place.exists():
+            return hash_of(place)
+        if kind != "task":
+            return None
+        fields = self.tasks.fields(name)
+        return digest([name, fields, self.sources.dataset(fields)] if fields else [name, version("lm_eval")])[:16]
+
+    def _content_of_argument(self, name: str, value: object) -> object:
+        """What makes a model argument what it is: of one that names files, what is in them."""
+        if name == "calibration":
+            return self._texts(value) or value
+        is_file = name in _IN_FILES and expanded(str(value)).is_file()
+        return self.sources.named(value) if name in _NAMED or is_file else value
 
     def stage_command(self, stage: Stage) -> list[str]:
         """The arguments of `lm-eval-tts` that choose layers, of the commit that is evaluated."""
@@ -303,7 +335,7 @@ class Study:
         return {
             "engine": manifest.engine,
             "arguments": {
-                name: of.named(value) if name in _NAMED or (name in _IN_FILES and Path(str(value)).is_file()) else value
+                name: self._content_of_argument(name, value)
                 for name, value in sorted(run.arguments.items())
                 if name not in _ELSEWHERE and effect(name) not in ("place", "private")
             },
@@ -456,5 +488,11 @@ def chosen_on_load(run: PlannedRun, calibration: str | None) -> dict[str, object
 
 
 _ELSEWHERE = ("recipe", "pretrained", "revision")  # model arguments that are in the content under another name
-_NAMED = ("peft", "tokenizer")  # model arguments that name files or a repository
+_NAMED = (
+    "peft",
+    "delta",
+    "lora_local_path",
+    "tokenizer",
+    "tokenizer_path",
+)  # model arguments that name files or a repository
 _IN_FILES = ("chat_template", "thinking_format")  # and those that may name a file
