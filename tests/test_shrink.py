@@ -19,11 +19,13 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from lm_eval_ext.errors import ArchitectureError, ArgumentError, ManifestError
 from lm_eval_ext.gating.gate_report import BenchmarkVerdict, Candidate, GateReport
 from lm_eval_ext.harness.prompts import TaskQuestion, task_prompts, task_questions
+from lm_eval_ext.paths import TINY_CHAIN
 from lm_eval_ext.pruning.loading import load_pruned
 from lm_eval_ext.pruning.recipe import load_recipe
 from lm_eval_ext.shrinking.search import SearchPoint, beam_search, front
@@ -399,6 +401,27 @@ def test_what_a_budget_leaves_is_said(tmp_path: Path) -> None:
     assert f"--model_args dtype=float32,recipe={tmp_path}/out/smallest.yaml --tasks tts_chain_short_b128" in done.output
     again = cli("shrink", path)
     assert again.stdout == done.stdout, "what was begun goes on, and nothing else"
+
+
+def test_a_base_that_changes_in_place_is_read_and_trained_again(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(TINY_CHAIN, tmp_path / "model"))
+    (tmp_path / "texts.txt").write_text("1 + 1\n\n2 + 2", "utf-8")
+    recover = {"data": "texts.txt", "steps": 1, "learning_rate": 1e-9, "samples": 2, "batch_size": 2}
+    path = written(tmp_path, base="model", traces={"tasks": ["tts_chain_b8"], "count": 4}, recover=recover)
+    (one,) = fronts(1)
+
+    def found() -> tuple[Path, Path]:
+        study = ShrinkStudy(path)
+        return study.traces_folder, study._trained_folder(one)
+
+    before = found()
+    assert before == found()
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.layers.3.mlp.down_proj.weight"] *= 2
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    after = found()
+    (model / "chat_template.jinja").write_text("{{ messages[0].content }}", "utf-8")
+    assert len({*before, *after, *found()}) == 6
 
 
 @pytest.mark.long

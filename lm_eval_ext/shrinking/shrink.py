@@ -54,7 +54,7 @@ from lm_eval_ext.sweep.launchers import LaunchKind, Tell
 from lm_eval_ext.sweep.locks import hold
 from lm_eval_ext.sweep.plan import PlannedRun
 from lm_eval_ext.sweep.preflight import check
-from lm_eval_ext.sweep.sources import command
+from lm_eval_ext.sweep.sources import command, hash_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -192,7 +192,7 @@ class ShrinkStudy:
         if traces.run is not None:
             return Path(traces.run)
         asked = [task_questions(task, traces.limit) for task in self.trace_tasks]
-        settings = [file.engine, file.model_args, file.base, self.trace_tasks, file.gen_kwargs, self._weights]
+        settings = [file.engine, file.model_args, file.base, self.trace_tasks, file.gen_kwargs, *self._base_content]
         return self.folder / f"traces-{digest([settings, asked])[:8]}"
 
     @cached_property
@@ -200,11 +200,13 @@ class ShrinkStudy:
         pretrained, trusted = str(self._loading["pretrained"]), bool(self._loading.get("trust_remote_code"))
         return read_config(pretrained, self._revision, trusted)
 
-    @property
-    def _weights(self) -> str:
-        """A fingerprint of the base's checkpoint."""
-        layers = range(depth(self._config))
-        return checkpoint_fingerprint(str(self._loading["pretrained"]), self._config, layers, self._revision)
+    @cached_property
+    def _base_content(self) -> list[str]:
+        """A fingerprint of the base's checkpoint, and hashes of its folder and its tokenizer's if they are here."""
+        pretrained, layers = str(self._loading["pretrained"]), range(depth(self._config))
+        weights = checkpoint_fingerprint(pretrained, self._config, layers, self._revision)
+        places = [pretrained, located(str(self._loading.get("tokenizer") or ""))]
+        return [weights, *(hash_of(place) for place in places if place and Path(place).is_dir())]
 
     def traces(self) -> list[CorrectTrace]:
         """The traces by which steps are scored; the base is evaluated if they aren't there yet.
@@ -374,7 +376,8 @@ class ShrinkStudy:
 
     def _trained_folder(self, one: FrontModel) -> Path:
         assert self.trained is not None
-        return self.folder / "recovered" / digest([one.digest, self.trained.model_dump(mode="json")])[:16]
+        settings = self.trained.model_dump(mode="json")
+        return self.folder / "recovered" / digest([one.digest, settings, self._base_content])[:16]
 
     def train(self, one: FrontModel) -> None:
         """Train a candidate, if the file says so and it isn't done.
