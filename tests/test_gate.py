@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -36,7 +37,7 @@ from lm_eval_ext.generation.request import Completion, Job, Stop
 from lm_eval_ext.runs.literature import read_literature
 from lm_eval_ext.statistics.betting import KeptTest
 from tests.commands import COMMAND, LM_EVAL, Started, cli, run, started
-from tests.fake_server import FakeServer
+from tests.fake_server import FakeServer, scripted
 from tests.foreign_logs import write_inspect
 from tests.shared import BASE_RUN, ROOT, case_table, results_in, samples_in
 from tests.test_sweep_runs import family
@@ -632,6 +633,23 @@ def test_the_tiny_gate_through_servers_killed_ten_times(tmp_path: Path, tiny_gat
         code, said, told = to_its_end(path, "--jobs", "2")
         assert code == 1, said + told
     assert verdicts(path) == verdicts(tiny_gate)
+
+
+def test_another_model_at_the_same_address_does_not_go_on(tmp_path: Path) -> None:
+    def tell(tokens: int) -> str:
+        path = written(tmp_path, **fields, budget={"tokens": tokens})
+        return " ".join(to_its_end(path, "--jobs", "1")[1:])
+
+    with FakeServer(max_length=512) as base, FakeServer(max_length=512) as other:
+        models = [{"base_url": f"{one.url}/v1", "model": "m", "tokenizer": "tiny-chain"} for one in (base, other)]
+        fields = {**MODELS, "engine": "tts-server", "base": models[0], "candidates": {"c": models[1]}, "block": 16}
+        assert "after 16 of 200 questions" in tell(6000)
+        other.script = partial(scripted, words=20)
+        said = tell(20_000)
+        assert "c: the server has another model than the one that has answered" in said
+        assert len(list(tmp_path.glob("out/runs/c-*/blocks/*/*"))) == 1, "of the first model"
+        other.script = scripted
+        assert "another model" not in tell(20_000)
 
 
 class Decoder:

@@ -42,6 +42,7 @@ from lm_eval_ext.sweep.sources import Found, Study
 logger = logging.getLogger("lm_eval.tts")
 _STATE = "gate.json"  # visits of the base, and when the command ends
 _BLOCKS = "blocks"
+_SERVED = "served.json"  # in a model's folder: which model its server had
 
 
 Value = TypeVar("Value")
@@ -156,6 +157,29 @@ class GateStudy(Study):
         folder = super().folder_of(item)
         assert folder is not None  # nothing is chosen in a stage here
         return folder
+
+    def check_served(self, run: PlannedRun, fingerprint: str) -> None:
+        """Refuse another model at the address of one that has answered already; only the server says which it is.
+
+        Args:
+            run: the model.
+            fingerprint: of what the server has now.
+
+        Raises:
+            ResultsError: it is another one.
+        """
+        if not run.arguments.get("base_url"):
+            return
+        path = self.folder_of(run) / _SERVED
+        known = read_json_object(path).get("fingerprint")
+        if known is None:
+            write_json(path, {"fingerprint": fingerprint})
+        elif known != fingerprint:
+            raise ResultsError(
+                f"{run.name}: the server has another model than the one that has answered the questions in "
+                f"{path.parent} ({fingerprint[:16]}, not {str(known)[:16]}); serve that one, remove the folder to "
+                "start again, or give weights=NAME if its greedy texts are not the same every time"
+            )
 
     def blocks_folder(self, name: str, task: str) -> Path:
         """Where the blocks of a model on a benchmark are."""

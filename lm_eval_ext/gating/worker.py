@@ -56,6 +56,7 @@ def evaluate(study: GateStudy, run: PlannedRun, extra: Mapping[str, object]) -> 
         if model is None:
             arguments = {**run.arguments, **study.loading_of(run), **extra}
             model = load_model(arguments, engine_of(study.manifest.engine), study.manifest.batch_size or "auto")
+            study.check_served(run, model.fingerprint)
             study.forget_results(run)  # which would pass for those of all blocks if this process were killed
         order = study.order(block.task, counts[block.task])
         end = block.end if rounds else min(block.end, len(order))
