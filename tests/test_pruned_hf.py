@@ -356,7 +356,7 @@ def test_custom_code_that_changes_makes_another_model(tmp_path: Path, tiny_model
     names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": names}), "utf-8")
     options: dict[str, Any] = {"trust_remote_code": True, "device": "cpu", "journal": "off", "dtype": "float32"}
-    found = []
+    found: list[str] = []
     for code in (CUSTOM, CUSTOM, CUSTOM.replace("states + layer(states)", "states - layer(states)")):
         (tmp_path / "own.py").write_text(code, "utf-8")
         if not found:
