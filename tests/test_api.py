@@ -229,3 +229,20 @@ def test_samples_are_drawn_independently() -> None:
 def test_a_site_of_nothing_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no results were given"):
         tts.build_site([], tmp_path / "site")
+
+
+def test_what_lm_eval_caches_of_another_model_or_budget_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lm_eval.caching.cache.PATH", str(tmp_path / "requests"))
+    model = tts.load(journal="off")
+    with pytest.raises(
+        ArgumentError, match="--use_cache: lm-eval's cache gives the answers of whichever model was asked"
+    ):
+        tts.evaluate(model, "tts_mini", limit=1, use_cache=str(tmp_path / "answers"))
+    tokens = []
+    for budget in (64, 1):
+        generation = {"thinking_token_budget": budget, "max_gen_toks": 8}
+        run = tts.evaluate(model, "tts_chain_short", limit=2, cache_requests=True, gen_kwargs=generation)
+        tokens += [task.metrics["thinking_tokens"].value for task in run.tasks.values()]
+    assert tokens[0] > tokens[1] == 1 and "--cache_requests: without effect on pruned-hf" in caplog.text

@@ -292,9 +292,10 @@ def explain_interruptions() -> None:
 
 
 def refuse_budgets_on_other_models() -> None:
-    """Make `evaluate` refuse tasks with a thinking budget on models that can't force one.
+    """Make `evaluate` refuse tasks with a thinking budget on models that can't force one, and lm-eval's caches on ours.
 
-    Needed until lm-eval's own models refuse generation arguments that they don't know.
+    Needed until lm-eval's own models refuse generation arguments that they don't know, and until its cache of answers
+    knows which model gave them, and that of requests with which `--gen_kwargs` they were made.
     """
     from lm_eval import evaluator
 
@@ -307,6 +308,16 @@ def refuse_budgets_on_other_models() -> None:
         return evaluate(lm, task_dict, *args, **kwargs)
 
     def before_loading(simple_evaluate: Function, *args: object, **kwargs: Any) -> object:
+        model = args[0] if args else kwargs.get("model")
+        name = model if isinstance(model, str) else getattr(model, "NAME", "")
+        if kwargs.get("use_cache") and name in models():
+            raise ArgumentError(
+                "--use_cache: lm-eval's cache gives the answers of whichever model was asked before; leave it out, as "
+                f"{name} keeps its own in the journal"
+            )
+        if kwargs.get("cache_requests") and name in models():
+            logger.warning("--cache_requests: without effect on %s, as its requests may be of other gen_kwargs", name)
+            kwargs["cache_requests"] = False
         manager, tasks = kwargs.get("task_manager"), kwargs.get("tasks")
         if manager is not None and isinstance(tasks, list) and not kwargs.get("confirm_run_unsafe_code"):
             _refuse_programs([name for name in tasks if isinstance(name, str) and _runs_programs(manager, name)])
