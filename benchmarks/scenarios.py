@@ -46,10 +46,12 @@ def questions(accuracy: float, spread: str) -> Questions:
     """Questions on which a model has the given accuracy.
 
     `spread` is the correlation of two samples of a question, under a Beta distribution of its probabilities; with
-    `atoms`, 30% of questions are always right or always wrong, and the others are as with 0.3.
+    `atoms`, 30% of questions are always right or always wrong, and the others are as with 0.3; with `always`, all are.
     """
     if accuracy == 1:
         return Questions(np.ones(1), np.ones(1))
+    if spread == "always":
+        return Questions(np.array([0.0, 1.0]), np.array([1 - accuracy, accuracy]))
     correlated = 0.3 if spread == "atoms" else float(spread)
     size = (1 - correlated) / correlated
     skill = beta.ppf((np.arange(_GRID) + 0.5) / _GRID, accuracy * size, (1 - accuracy) * size)
@@ -89,7 +91,8 @@ def _harder(some: Questions, kept: float) -> Pairs:
 
 def _elsewhere(some: Questions, kept: float) -> Pairs:
     """The smaller model is good at other questions than the base: their probabilities are independent."""
-    some = Questions(some.skill[::4], some.weight[::4] / some.weight[::4].sum())
+    step = max(1, len(some.skill) // 100)  # pairs of all kinds would be too many
+    some = Questions(some.skill[::step], some.weight[::step] / some.weight[::step].sum())
     base, smaller = (grid.ravel() for grid in np.meshgrid(some.skill, some.skill * kept))
     return Pairs(base, smaller, np.outer(some.weight, some.weight).ravel())
 

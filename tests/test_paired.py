@@ -19,6 +19,7 @@ from lm_eval_ext.statistics.paired import (
     ratio_bounds,
     ratio_interval,
     sign_flip_test,
+    unpaired,
 )
 
 SCORES = st.lists(st.sampled_from([0.0, 1 / 3, 2 / 3, 1.0]), min_size=8, max_size=8)
@@ -41,11 +42,12 @@ def test_the_correlation_is_that_with_two_questions_added(scores: list[float], b
 
 
 def test_newcombes_interval_where_scores_do_not_correlate() -> None:
-    """His method of two independent proportions: the distances to the ends, added as squares."""
+    """The distances to the ends, added as squares, with the correlation of the two questions that are added alone."""
     scores, base = [1.0, 1.0, 0.0, 0.0] * 10, [1.0, 0.0, 1.0, 0.0] * 10
     one, other = mean_interval(scores), mean_interval(base)
     found = difference_interval(scores, base)
-    assert found.low == pytest.approx(-(((0.5 - one.low) ** 2 + (other.high - 0.5) ** 2) ** 0.5), rel=0.03)
+    down, up = 0.5 - one.low, other.high - 0.5
+    assert found.low == pytest.approx(-((down**2 + up**2 + 2 * (0.5 / 10.5) * down * up) ** 0.5), rel=1e-9)
 
 
 def test_the_same_questions_tell_more_than_others() -> None:
@@ -54,7 +56,9 @@ def test_the_same_questions_tell_more_than_others() -> None:
     assert difference_interval(scores, base).high < 0, "a loss on every question, though the intervals of both overlap"
     assert mean_interval(scores).high > mean_interval(base).low
     found = ratio_interval(scores, base)
-    assert found is not None and found.estimate == pytest.approx(0.8) and 0.65 < found.low < 0.8 < found.high < 1
+    _, apart = unpaired(mean_interval(scores), mean_interval(base))
+    assert found is not None and apart is not None and found.estimate == pytest.approx(0.8)
+    assert found.high < 1 < apart.high and 0.8 - found.low < 0.65 * (0.8 - apart.low)
 
 
 def test_few_questions_prove_little() -> None:

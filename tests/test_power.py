@@ -120,7 +120,7 @@ def test_as_many_questions_as_are_needed_show_it(right: float, wrong: float, sam
     skill = draw.beta(right, wrong, (2000, found.questions))
     first, second = (draw.binomial(samples, skill) / samples for _ in range(2))
     often = (kept_bounds(first, second, 0.0)[0] >= keep).mean()
-    assert often == pytest.approx(0.83, abs=0.1)
+    assert 0.78 < often < 0.92, "80% at least, but for the simulation's error, and not with many questions too many"
     parts = [base[start : start + found.questions] for start in range(0, 4000, found.questions)][:-1]
     predicted = [power_of_keeping(part, samples, keep, seed=seed, draws=200) for seed, part in enumerate(parts)]
     assert np.mean(predicted) == pytest.approx(often, abs=0.04)

@@ -177,7 +177,7 @@ def chosen_option(text: str, letters: str = ALL) -> str:
     if re.search(r"\bII\b", text):
         letters = letters.replace("I", "")  # which is a number here
     if "I" not in letters:
-        text = re.sub(r"\bI\b", "i", text)
+        text = re.sub(r"\bI\b", "i", text)  # which is nobody's letter, but whoever says so
     labelled = [match[1] or match[2] for match in map(_LABEL.match, text.splitlines()) if match]
     is_list = len(set(labelled)) > 1
     if not is_list:

@@ -164,7 +164,7 @@ def _same_relation(one: Relation, other: Relation) -> bool:
     if one.sign != other.sign or one.modulus != other.modulus:
         return False
     if one.modulus is not None:
-        first, second = _residues(one), _residues(other)
+        first, second = _solutions(one), _solutions(other)
         if first and second:
             return first == second
         difference = one.right - other.right
@@ -187,7 +187,7 @@ def _same_relation(one: Relation, other: Relation) -> bool:
     return proportional(first, second, any_sign=equation)
 
 
-def _residues(congruence: Relation) -> tuple[Any, list[int]] | None:
+def _solutions(congruence: Relation) -> tuple[Any, list[int]] | None:
     """The variable of a congruence and what solves it; None if there are several, or none, or it is no polynomial."""
     difference, modulus = congruence.left - congruence.right, congruence.modulus
     names = difference.free_symbols

@@ -34,6 +34,7 @@ from lm_eval_ext.grading.single_parts import (
     with_base,
     worded,
 )
+from lm_eval_ext.grading.tabular import is_transposed, tabulated
 from lm_eval_ext.grading.units import RELATIONS, is_physical, quantity
 from lm_eval_ext.grading.words import cased, with_signs
 from lm_eval_ext.grading.wrapping import (
@@ -209,7 +210,7 @@ def _with_approximation(some: Nodes) -> Nodes:
 def _single(some: Nodes) -> Iterator[Reading]:
     """Readings of nodes without commas outside brackets."""
     yield from attempt(_bracketed(some))
-    yield from attempt(_tabulated(some))
+    yield from attempt(tabulated(some, _of))
     if len(sides := split(some, *RELATIONS)) > 1:
         yield from attempt(_related(some, sides))
         return
@@ -508,7 +509,7 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
         [one.name for one in before] == ["C"] and not _chooses(written(last.parts[0] if last.parts else ()))
     )
     if last.kind != "group" or (before and not point):
-        if _is_transposed(some) and before[-1].name == "()" and len(before) == 1 and has_comma(before[0].parts[0]):
+        if is_transposed(some) and before[-1].name == "()" and len(before) == 1 and has_comma(before[0].parts[0]):
             yield from _bracketed(some[:1])  # `(3, 4)^T`
         if last.name in ("()", "⟨⟩") and _scales(before, last.name) and has_comma(last.parts[0]):
             turned = [(*before, Node("group", "()", (part,))) for part in split(last.parts[0], ",")]
@@ -524,7 +525,7 @@ def _bracketed(some: Nodes) -> Iterator[Reading]:
         rows = [split(part[0].parts[0], ",") for part in parts]
         if len({len(row) for row in rows}) == 1:
             cells = tuple(cell for row in rows for cell in row)
-            yield from _tabulated((Node("table", "pmatrix", cells, len(rows[0])),))
+            yield from tabulated((Node("table", "pmatrix", cells, len(rows[0])),), _of)
     elif last.name in ("()", "[]", "[)", "(]", "⟨⟩") and len(parts) > 1 and all(parts):
         if len(parts) == 2 and last.name != "⟨⟩" and not before:
             yield from _interval(last.name, parts)
@@ -542,11 +543,6 @@ def _scales(before: Nodes | list[Node], brackets: str) -> bool:
     if any(is_sign(node, *RELATIONS) for node in before):
         return False
     return brackets == "⟨⟩" or (len(before) == 1 and (before[0].kind == "number" or before[0].name == "frac"))
-
-
-def _is_transposed(some: Nodes) -> bool:
-    """Whether nodes end with `^T`."""
-    return len(some) > 1 and some[-1].kind == "sup" and written(some[-1].parts[0]) in ("T", r"\top")
 
 
 def _chooses(arguments: str) -> bool:
@@ -616,21 +612,22 @@ def _in_braces(inner: Nodes, parts: Sequence[Nodes]) -> Iterator[Reading]:
 
 def _listed_family(member: Nodes, values: Nodes) -> list[Nodes]:
     r"""The members of `\{2k : k = 1, 2, 3\}`; empty for any other set."""
-    named, *listed = split(values, "=")
-    numbers = split(listed[0], ",") if len(listed) == 1 and len(named) == 1 and len(named[0].name) == 1 else []
-    alone = all(node.name == named[0].name for node in flat(member) if named[0].name in node.name) if numbers else False
-    if not alone or not all([node.kind for node in number] == ["number"] for number in numbers):
-        return []
+    assigned = re.fullmatch(r"([a-z])=(-?\d+(?:,-?\d+)*)", written(values))
+    letter = assigned[1] if assigned else ""
+    if not letter or any(letter in node.name != letter for node in flat(member) if node.kind == "letters"):
+        return []  # in `kx`, the letter is a factor of one node
 
     def at(number: Nodes, some: Nodes) -> Nodes:
         return tuple(
             Node("group", "()", (number,))
-            if node.name == named[0].name
+            if node.name == letter
             else replace(node, parts=tuple(at(number, part) for part in node.parts))
             for node in some
         )
 
-    return [at(number, member) for number in numbers]
+    *_, numbers = split(values, "=")
+
+    return [at(number, member) for number in split(numbers, ",")]
 
 
 def _set(some: Nodes) -> Iterator[Reading]:
@@ -679,81 +676,3 @@ def _as_set(part: Nodes) -> Any:
         if isinstance(one, Several) and one.kind == "set" and all(isinstance(m[0], Value) for m in one.members):
             return FiniteSet(*(member[0].expression for member in one.members))  # type: ignore[union-attr]
     raise UnreadableError(written(part))
-
-
-def _tabulated(some: Nodes) -> Iterator[Reading]:
-    """Matrices, vectors, and systems and cases of several lines."""
-    some = _named_matrix(some) or some
-    first = some[0]
-    if len(some) == 1 and first.kind == "group" and [one.kind for one in first.parts[0]] == ["table"]:
-        (inner,) = first.parts[0]
-        some = (replace(inner, name="pmatrix"),) if inner.name in ("array", "matrix") else some
-    elif [one.kind for one in some] == ["sign", "table", "sign"] and is_sign(first, "|") and is_sign(some[2], "|"):
-        some = (replace(some[1], name="vmatrix"),)
-    table, width = some[0], max(1, some[0].width)
-    if table.kind == "table" and len(some) == 2 and _is_transposed(some):
-        rows = [table.parts[at : at + width] for at in range(0, len(table.parts), width)]
-        table, some = (
-            replace(table, parts=tuple(cell for column in zip(*rows, strict=False) for cell in column)),
-            some[:1],
-        )
-        table, width = replace(table, width=len(rows)), len(rows)
-    if len(some) != 1 or table.kind != "table":
-        return
-    related = any(is_sign(node, *RELATIONS) for cell in table.parts for node in cell)
-    if table.name in ("lines", "cases", "dcases", "rcases") or (table.name == "array" and (related or width == 1)):
-        rows = [table.parts[at : at + width] for at in range(0, len(table.parts), width)]
-        lines = tuple(_of(_line(row)) for row in rows)
-        if lines and all(lines):
-            yield Several("system", lines)
-        return
-    members = tuple(map(_of, table.parts))
-    height = len(members) // width
-    determinant = table.name.lower() == "vmatrix"
-    if not all(members):
-        return
-    if determinant and height == width:
-        yield _determinant(members, width)
-        return
-    if not determinant and 1 in (width, height) and len(members) > 1:
-        yield Several("tuple", members)
-    yield Several("matrix", members, f"determinant {width}" if determinant else str(table.width))
-
-
-def _named_matrix(some: Nodes) -> Nodes:
-    r"""`\operatorname{diag}(4, 9)` and `I_3` as tables; nothing for any other nodes."""
-    if len(some) != 2:
-        return ()
-    if some[0].name == "diag" and some[1].name == "()":
-        diagonal = split(some[1].parts[0], ",")
-    elif some[0].name == "I" and some[1].kind == "sub" and re.fullmatch("[2-9]", written(some[1].parts[0])):
-        diagonal = [(Node("number", "1"),)] * int(written(some[1].parts[0]))
-    else:
-        return ()
-    zero, size = (Node("number", "0"),), len(diagonal)
-    cells = tuple(diagonal[row] if row == column else zero for row in range(size) for column in range(size))
-    return (Node("table", "pmatrix", cells, size),)
-
-
-def _determinant(members: Sequence[tuple[Reading, ...]], width: int) -> Value:
-    from sympy import Matrix
-
-    cells = [cell for cell, *_ in members if isinstance(cell, Value)]
-    return Value(Matrix(width, width, [cell.expression for cell in cells]).det(), any(cell.rounded for cell in cells))
-
-
-def _line(row: Sequence[Nodes]) -> Nodes:
-    """A line of cases: its value and the condition, which belong together."""
-    if len(row) != 2 or not row[1]:
-        return tuple(one for cell in row for one in cell)
-    value = row[0][:-1] if row[0] and is_sign(row[0][-1], ",") else row[0]
-    row = [tuple(row[0]), bare(row[1])]
-    row[1] = tuple(
-        replace(one, name=re.sub(r"^is (?:an? )?", "", one.name)) if one.kind == "text" else one for one in row[1]
-    )
-    condition = tuple(
-        one for one in row[1] if one.kind not in ("text", "letters") or one.name not in ("if", "for", "when")
-    )
-    if [one.name for one in condition] == ["otherwise"]:
-        condition = (Node("text", "otherwise"),)
-    return (Node("group", "()", ((*value, Node("sign", ","), *condition),)),)

@@ -275,13 +275,10 @@ _WHOLE = (
 
 def without_quantifier(some: Nodes) -> Nodes:
     """Without `for all x`, which says nothing about the value; the parameter of `where k is an integer` is renamed."""
-    *before, last = some
-    if (
-        before
-        and last.name == "()"
-        and any(is_sign(one, "∈") or re.fullmatch(r".*\b(?:integer|constant)", one.name) for one in last.parts[0])
-    ):
-        some = (*before, Node("sign", ","), *last.parts[0])  # `(k \in Z)`
+    *before, aside = some
+    inner = aside.parts[0] if before and aside.name == "()" else ()
+    if any(is_sign(one, "∈") or re.fullmatch(r".*\b(?:integer|constant)", one.name) for one in inner):
+        some = (*before, Node("sign", ","), *inner)  # `(k \in Z)`, `(k an integer)`
     for at, node in enumerate(some):
         if not at:
             continue

@@ -56,14 +56,16 @@ def _removed(value: object) -> int | str:
 Removed = Annotated[int | str, BeforeValidator(_removed)]
 
 
+_AUTO = r"^auto(:\d+(\.\d+)?)?$"
+
+
 def _batch_size(value: object) -> object:
     whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    if whole or value is None or (isinstance(value, str) and re.fullmatch(_AUTO, value)):
+    if whole or value is None or (isinstance(value, str) and re.match(_AUTO, value)):
         return value
     raise ValueError("expected a whole number above 0, auto, or auto:N")
 
 
-_AUTO = r"^auto(:\d+(\.\d+)?)?$"
 BatchSize = Annotated[Positive | Annotated[str, Field(pattern=_AUTO)] | None, BeforeValidator(_batch_size)]
 TRACES = "traces"  # calibration on what the whole model of the study replies
 

@@ -233,8 +233,8 @@ def speed_of(tokens: float | None, gpu: str | None) -> Speed | None:
     return Speed(None, GPUS[gpu.lower()] * _USED, f"on {gpu.lower()}, if {_USED:.0%} of its arithmetic is used")
 
 
+_CONFIGS = ("config.json", "params.json", "adapter_config.json")  # of a model: also Mistral's form, and an adapter
 # lm-eval's model classes that ours build on.
-_CONFIGS = ("config.json", "params.json", "adapter_config.json")  # Mistral's, and that of an adapter
 _THEIRS = {"pruned-hf": "lm_eval.models.huggingface:HFLM", "pruned-vllm": "lm_eval.models.vllm_causallms:VLLM"}
 
 

@@ -488,11 +488,6 @@ def chosen_on_load(run: PlannedRun, calibration: str | None) -> dict[str, object
 
 
 _ELSEWHERE = ("recipe", "pretrained", "revision")  # model arguments that are in the content under another name
-_NAMED = (
-    "peft",
-    "delta",
-    "lora_local_path",
-    "tokenizer",
-    "tokenizer_path",
-)  # model arguments that name files or a repository
+# Model arguments that name files or a repository.
+_NAMED = ("peft", "delta", "lora_local_path", "tokenizer", "tokenizer_path")
 _IN_FILES = ("chat_template", "thinking_format")  # and those that may name a file
