@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sympy import Integer
 
 from benchmarks.smollm2 import HUB
 from lm_eval_ext.errors import TaskError
@@ -17,6 +18,7 @@ from lm_eval_ext.grading.extraction import final_answer
 from lm_eval_ext.grading.grading import grades, in_workers, plainly_equal, rational
 from lm_eval_ext.grading.kinds import ChoiceExtractor, extractor
 from lm_eval_ext.grading.letters import chosen_letter
+from lm_eval_ext.grading.meaning import Reading, Several, Value
 from lm_eval_ext.grading.reading import compared, read
 from lm_eval_ext.grading.rules import Extractor
 from lm_eval_ext.grading.wrapping import normalised
@@ -88,6 +90,13 @@ def test_outputs_of_which_every_reader_knows_the_answer() -> None:
 def test_long_numbers_in_a_last_sentence_take_no_time(number: str) -> None:
     """Backtracking over them would take years."""
     assert final_answer(f"3 * 4 = 12. He gets {number}x and has 5.") == "5"
+
+
+@pytest.mark.parametrize("members", [(), ((Value(Integer(1)),), ())])
+def test_several_of_nothing_are_no_reading(members: tuple[tuple[Reading, ...], ...]) -> None:
+    """They would equal any others."""
+    with pytest.raises(ValueError, match="no members, or one without a reading"):
+        Several("matrix", members)
 
 
 def test_numbers_beyond_floats_are_no_crash() -> None:

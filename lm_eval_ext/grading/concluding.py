@@ -28,7 +28,6 @@ _SENTENCE = 600  # characters of a sentence that is read
 
 _words = partial(alternatives, kind="concluding")
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~[^~\n]{1,100}~~", re.DOTALL)
-_BLOCK = re.compile(r"</(?:p|li|ol|ul|div|h\d|tr)>")
 _MARKUP = re.compile(rf"{BOLD}|__(?!\w{{0,80}}_)|`|^>\s?|^#{{1,6}}\s+|</?[a-z]{{1,10}}\s*/?>", re.MULTILINE)
 _PROVED = re.compile(r"\W*\b(?:Q\.?E\.?D)\b\W*$|\s*\([Aa]ns(?:wer)?\.?\)\W*$")
 _HEADING = re.compile(r"(?im)^[^\w\n]*+(?:conclusion|in conclusion|final result|result|in summary)[^\w\n]*+\n++")
@@ -292,7 +291,7 @@ class _End(NamedTuple):
 
 def _end_of(text: str) -> _End | None:
     """The last sentence that is read; None if the text is cut, or says that there is no answer."""
-    text = _BLOCK.sub("\n", _CODE.sub(" ", text[-_LONGEST:]))
+    text = _CODE.sub(" ", text[-_LONGEST:])
     text = _MARKUP.sub("", _in_lines(text)).strip()
     text = text[:-_FEW] + _PROVED.sub(".", text[-_FEW:])
     text, headings = _HEADING.subn("So ", text)

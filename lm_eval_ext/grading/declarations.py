@@ -108,7 +108,6 @@ _HEADED = re.compile(
     rf"|{alternatives('answer', 'european')}))\**[ \t]*\n++(?=\S)"
 )
 _FIRST = re.compile(r"(?i)\A\W*(?:a|tl;?dr):\**\s+(?=[$€£]?\d)")
-_CHAIN = re.compile(rf"([\d\s.,+*/×÷−–-]+=\s*{NUMBER})\s+([a-z]+)")  # `52 + 2 = 54 visits`
 _TIMES = re.compile(r"(?<=\d) x (?=\d)")
 # A value and nothing else.
 _PLAIN = re.compile(rf"[$€£]?{NUMBER}(?:\s+\w+)?|(?=.*[\d\\^=])(?!.*[A-Za-z]{{3,}} [A-Za-z]{{2,}})[^\n]{{1,200}}")
@@ -460,8 +459,6 @@ def _in_plain_words(answer: str) -> str:
     answer = _AFTERWARDS.sub("", answer)
     if share := re.fullmatch(rf"({NUMBER}) of (?:the|an?|her|his|its|their) \w+", answer):
         return share[1] if re.search("[/%]", share[1]) else answer
-    if (chain := _CHAIN.fullmatch(answer)) and is_counted(chain[2]):
-        return chain[1]
     counted = _QUANTITY.match(answer)
     if counted and (rest := counted["rest"].strip()) and not rest.startswith("\\"):
         if unit := unit_after(f" {rest}"):

@@ -204,7 +204,7 @@ def of_single_part(some: Nodes) -> Iterator[Reading]:
 
 def formula(some: Nodes) -> Iterator[Reading]:
     """A value or a matrix; infinity only alone, and vectors of unit vectors as tuples."""
-    from sympy import MatrixBase, MatrixExpr, oo
+    from sympy import oo
 
     try:
         found = expression(some)
@@ -213,8 +213,6 @@ def formula(some: Nodes) -> Iterator[Reading]:
         return
     if vector := _unit_vectors(found.value):
         yield from (Several("tuple", tuple((Value(part, found.rounded),) for part in parts)) for parts in vector)
-    if found.value.has(MatrixBase, MatrixExpr) and not isinstance(found.value, MatrixBase):
-        raise UnreadableError("a formula of matrices")  # of which sympy has no cells
     if found.value.is_Matrix:
         yield Several("matrix", tuple((Value(cell, found.rounded),) for cell in found.value), str(found.value.cols))
     elif found.value in (oo, -oo) or not found.value.has(oo):
